@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+import stat
 import tarfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,8 +18,8 @@ from iccld.errors import InputError
 
 ENDING = ".tar"
 _MOST_MEMBERS = 1_000_000
-_MOST_HEADER = 1 << 20  # tar headers with longer names than this are refused
-_KEPT = 64  # archives whose lists of members stay in memory
+_MOST_HEADER = 8192  # bytes of a header; the time to parse a header can be quadratic in its length
+_KEPT = 256  # archives whose lists of members stay in memory
 
 
 @dataclass(frozen=True)
@@ -43,10 +44,14 @@ def find(path: str | os.PathLike[str]) -> Member | None:
 
     Raises ``InputError`` if the archive is damaged.
     """
-    archive, found, name = os.fspath(path).partition(f"{ENDING}/")
-    if not found or not os.path.isfile(archive + ENDING):
-        return None
-    return members(archive + ENDING).get(name)
+    text, mark = os.fspath(path), f"{ENDING}/"
+    place = text.find(mark)
+    while place >= 0:  # folders may have such names too
+        archive = text[: place + len(ENDING)]
+        if os.path.isfile(archive):
+            return members(archive).get(text[place + len(mark) :])
+        place = text.find(mark, place + 1)
+    return None
 
 
 def members(archive: str | os.PathLike[str]) -> Mapping[str, Member]:
@@ -57,6 +62,8 @@ def members(archive: str | os.PathLike[str]) -> Mapping[str, Member]:
     path = os.fspath(archive)
     try:
         facts = os.stat(path)
+        if not stat.S_ISREG(facts.st_mode):
+            raise InputError(f"{path}: is no regular file; remove it, or name it otherwise")
         return _members(path, facts.st_size, facts.st_mtime_ns)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
@@ -72,13 +79,13 @@ def _members(path: str, size: int, mtime_ns: int) -> Mapping[str, Member]:
                 if info.offset_data + info.size > size or info.size < 0:
                     raise tarfile.ReadError("it is incomplete")
                 if info.isreg() and not info.issparse():
-                    found[info.name] = Member(path, info.offset_data, info.size, mtime_ns)
+                    found[info.name.removeprefix("./")] = Member(path, info.offset_data, info.size, mtime_ns)
                 if len(found) > _MOST_MEMBERS:
                     raise tarfile.ReadError(f"it has more than {_MOST_MEMBERS:,} files")
             handle.seek(tar.offset)
             if handle.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):  # tarfile ignores a cut header
                 raise tarfile.ReadError("it is incomplete")
-    except (tarfile.TarError, ValueError, OverflowError) as error:
+    except (tarfile.TarError, ValueError, OverflowError, RecursionError) as error:
         raise InputError(f"{path}: is no uncompressed tar archive ({error}); write it again") from error
     return found
 

@@ -36,6 +36,7 @@ _BEGINNINGS = {
     "html": (b"<!doctype html", b"<html"),
     "parquet": (b"par1",),
     "xml": (b"<?xml",),
+    "view": (b"<view>",),
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import unquote
 from xml.etree import ElementTree
 
 import cv2
@@ -65,7 +66,7 @@ def studio(path: Path) -> dict[str, Shapes]:
             size = np.array([result["original_width"], result["original_height"]])
             (name,) = result["value"]["polygonlabels"]
             shapes.append((name, np.array(result["value"]["points"]) * size / 100))
-        images[task["data"]["image"].removeprefix("/data/local-files/?d=")] = shapes
+        images[unquote(task["data"]["image"].removeprefix("/data/local-files/?d="))] = shapes
     return images
 
 
@@ -193,3 +194,27 @@ def test_an_image_without_a_prediction_is_named(
     assert main(["data", "export", *map(str, folders), "--out", str(tmp_path / "a.xml")]) == 2
     assert "so d.jpg has no prediction" in capsys.readouterr().err
     assert not (tmp_path / "a.xml").exists()
+
+
+def test_a_ring_does_not_cover_its_inside(tmp_path: Path) -> None:
+    """The ring has fewer pixels than the region inside."""
+    labels = np.full(SIZE, 255, np.uint8)
+    labels[4:44, 4:44] = 7
+    labels[6:42, 6:42] = 3
+    for folder in ("images", "predictions/labels"):
+        (tmp_path / folder).mkdir(parents=True)
+        Image.fromarray(labels).save(tmp_path / folder / "a.png")
+    classes = [{"id": i, "name": n, "color": c} for i, n, c in zip(IDS, NAMES, COLORS, strict=True)]
+    (tmp_path / "predictions" / "classes.json").write_text(json.dumps(classes))
+    words = ["--out", str(tmp_path / "a.xml"), "--tolerance", "0"]
+    assert main(["data", "export", str(tmp_path / "predictions"), str(tmp_path / "images"), *words]) == 0
+    np.testing.assert_array_equal(draw(cvat(tmp_path / "a.xml")["a.png"]), labels)
+
+
+def test_other_files_are_kept(
+    folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.labels.json").write_text("mine")
+    assert main(["data", "export", *map(str, folders), "--out", str(tmp_path / "a.xml")]) == 2
+    assert "is there already" in capsys.readouterr().err
+    assert (tmp_path / "a.labels.json").read_text() == "mine"

@@ -149,3 +149,23 @@ def test_a_manifest_has_no_labels_and_one_split(
     assert main(["data", "manifest", str(tiny_data), "--out", str(path)]) == 0
     with pytest.raises(InputError, match=message):
         open_dataset("folder", path, **options)  # type: ignore[arg-type]
+
+
+def test_two_manifests_with_equal_names_are_two_caches(tmp_path: Path) -> None:
+    keys = set()
+    for day, value in (("one", 10), ("two", 200)):
+        folder = tmp_path / day / "frames"
+        folder.mkdir(parents=True)
+        assert cv2.imwrite(str(folder / "0.png"), np.full((8, 8, 3), value, np.uint8))
+        assert main(["data", "manifest", str(folder), "--out", str(tmp_path / day / "f.parquet")]) == 0
+        dataset = open_dataset("folder", tmp_path / day / "f.parquet", needs_labels=False)
+        keys.add(dataset.fingerprint())  # type: ignore[attr-defined]
+    assert len(keys) == 2
+
+
+def test_a_remote_manifest_lists_images_beside_it() -> None:
+    image = cv2.imencode(".png", np.full((8, 8, 3), 7, np.uint8))[1].tobytes()
+    STORE.pipe("/fleet/frames/0.png", image)
+    assert main(["data", "manifest", "memory://fleet/frames", "--out", "memory://fleet/f.parquet"]) == 0
+    dataset = open_dataset("folder", "memory://fleet/f.parquet", needs_labels=False)
+    assert (dataset.image(0) == 7).all()

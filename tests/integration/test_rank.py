@@ -208,3 +208,18 @@ def test_faults_of_parts_are_one_line(
     assert "which is not among the inputs" in capsys.readouterr().err
     assert run(*words, "--shard", "0/3") == 0
     assert "is a part of another number of parts" in error("--merge")
+
+
+def test_images_without_a_score_are_named(
+    model: str, pool: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    words = ("rank", model, pool, "--out", tmp_path)
+    assert run(*words, "--shard", "0/1") == 0
+    (pool / "new.png").write_bytes((pool / "other0.png").read_bytes())
+    try:
+        assert run(*words, "--merge") == 2
+        assert "new.png: is in no part" in capsys.readouterr().err
+    finally:
+        (pool / "new.png").unlink()
+    (tmp_path / "parts" / "a-of-b.safetensors").write_bytes(b"")
+    assert run(*words, "--merge") == 0

@@ -69,7 +69,10 @@ def test_stopped_and_resumed(
     capsys.readouterr()
     assert main(flags(out, "--precision", precision, "--stop-at", str(stop))) == 0
     captured = capsys.readouterr()
-    assert f"stopped after step {stop} and saved; run the same command without --stop-at to go on" in captured.err
+    assert (
+        f"stopped after step {stop} and saved; run the same command without --stop-at to go on"
+        in captured.err
+    )
     assert not (out / "model.safetensors").exists()
     assert main(flags(out, "--precision", precision)) == 0
     assert f"resuming from step {stop}" in capsys.readouterr().out

@@ -60,8 +60,9 @@ class DataExportArgs:
 
     def run(self) -> int:
         """Writes the annotations and returns the exit code."""
-        from iccld.data.layouts import list_images
+        from iccld.data.inputs import find_inputs, split_inputs
         from iccld.inference.annotation_files import (
+            classes_path,
             pair_labels,
             read_classes,
             write_annotations,
@@ -74,13 +75,21 @@ class DataExportArgs:
         kind = "xml" if self.format == "cvat" else "json"
         data = [self.images, self.predictions]
         Places(
-            files={"--json": (self.json, "json"), "--out": (self.out, kind)},
+            files={
+                "--json": (self.json, "json"),
+                "--out": (self.out, kind),
+                "classes of --out": (
+                    classes_path(self.out, self.format),
+                    "json" if kind == "xml" else "view",
+                ),
+            },
             folders={"--copy-images": self.copy_images},
             data=data,
         ).check()
         if not self.images.is_dir():
             raise InputError(f"{self.images}: no such folder; name the folder of the images")
-        names = [path.relative_to(self.images).as_posix() for path in list_images(self.images)]
+        found, _ = split_inputs(find_inputs([str(self.images)]))  # skips the outputs of other commands
+        names = sorted(image.path.relative_to(self.images).as_posix() for image in found)
         if self.rank is not None:
             names = self._ranked(self.rank, names)
         if not names:
@@ -119,7 +128,7 @@ class DataExportArgs:
         """Returns the first images of a ranking, as relative paths."""
         try:
             text = read_bounded(path, _MOST_OF_RANKING).decode("utf-8")
-            files = [row["file"] for row in csv.DictReader(text.splitlines())]
+            files = [str(row["file"] or "") for row in csv.DictReader(text.splitlines())]
         except (KeyError, UnicodeDecodeError, csv.Error) as error:
             raise InputError(f"{path}: is no ranking; name the rank.csv of iccld rank") from error
         known = {os.path.realpath(self.images / name): name for name in names}

@@ -115,9 +115,11 @@ class DataInitArgs:
         from iccld.data.autodetect.guess import survey
         from iccld.data.foreign.convert import convert
         from iccld.data.foreign.find import find_format
+        from iccld.data.foreign.tables import FOLDER as FRAMES
         from iccld.data.foreign.tables import find_tables
 
-        if self.folder.is_dir() and not survey(self.folder).images and (tables := find_tables(self.folder)):
+        images = survey(self.folder).images if self.folder.is_dir() else ("none",)
+        if all(name.startswith(f"{FRAMES}/") for name in images) and (tables := find_tables(self.folder)):
             return self._extracted(tables), None
         found = find_format(self.folder) if self.folder.is_dir() else None
         guess = None

@@ -117,7 +117,7 @@ def _train_both(config: TrainConfig, out: Path, data: RunData) -> str:
     settings = to_dict(replace(config, method="source_only"))
     write_json(job, {"config": settings, "out": str(folder), "command": sys.argv})
     script = "import sys; from iccld.commands.demo import train_beside; sys.exit(train_beside())"
-    command = [sys.executable, "-c", script, str(job)]
+    command = [sys.executable, "-P", "-c", script, str(job)]  # -P: no modules of the current folder
     print(f"source_only: trained beside the other run; its output is in {log}\n", flush=True)
     with stopped_at_end(start_local(command, log, config.threads)) as process:
         outcome = train(config, out / "iccld", preset="demo", data=data)

@@ -140,7 +140,8 @@ def is_finished(config: TrainConfig, out: Path) -> bool:
     free = _FREE | {"steps"}
     if cache_changes_images(config.data) == cache_changes_images(earlier.data):
         free.add("data.cache")
-    if config.data.global_batch:  # the images of a step are the same for any number of ranks
+    # With a global batch, the images of a step do not depend on the number of ranks, except for labeled target images.
+    if config.data.global_batch and config.data.target_labeled is None:
         free |= {"data.batch_size", "optim.accumulation"}
     if (out / DATA).is_file():  # data.json identifies the data sets, so the folders may change
         free |= {f"data.{name}" for name in DATA_FOLDERS}

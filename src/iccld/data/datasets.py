@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-from iccld import archives
+from iccld import archives, remote
 from iccld.data.description import Description
 from iccld.data.image_files import RawLabel, image_size, read_image, read_label
 from iccld.data.interface import UNMAPPED, SegmentationDataset, remap_table
@@ -97,7 +97,7 @@ class FileDataset:
     def fingerprint(self) -> str:
         """Returns a hash of the files (absolute paths, sizes, modification times), the id table and the classes.
 
-        If a manifest lists the files, the hash of the manifest is used instead.
+        For images in object storage, the hash of their manifest is used instead of size and time.
 
         If the data set was opened without labels, the hash does not depend on label files, ids and classes.
         """
@@ -106,11 +106,11 @@ class FileDataset:
             space = (self.label_space.name, self.label_space.names)
             colors = sorted((self.layout.colors or {}).items())
             digest.update(json.dumps([space, colors]).encode() + self._table.tobytes())
-        if self.layout.digest is not None:
-            digest.update(self.layout.digest.encode())
-            return digest.hexdigest()
         for pair in self.layout.pairs:
             for path in filter(None, (pair.image, pair.label if self.has_labels else None)):
+                if remote.url_of(path):  # only manifests list such images
+                    digest.update(repr((self.layout.digest, str(path))).encode())
+                    continue
                 digest.update(repr((os.path.abspath(path), *file_facts(path))).encode())
         return digest.hexdigest()
 
@@ -148,9 +148,13 @@ def find_files(name: str, root: AnyPath, split: str, needs_labels: bool) -> Layo
 
     The ``root`` of a ``folder`` may be a manifest of unlabeled images.
     """
-    if name == "folder" and Path(root).suffix == MANIFEST:
-        return manifest_layout(local_copy(root), split, needs_labels)
+    if name == "folder" and _is_manifest(root):
+        return manifest_layout(Path(root), split, needs_labels)
     return list_split(describe(name, root), split, needs_labels)
+
+
+def _is_manifest(root: AnyPath) -> bool:
+    return Path(root).suffix == MANIFEST and not os.path.isdir(root)
 
 
 def describe(name: str, root: AnyPath) -> list[Description]:
@@ -163,7 +167,7 @@ def list_splits(name: str, root: AnyPath) -> tuple[str, ...]:
     """Lists the names of a data set's splits. Text files that define a split of GTA5 or SYNTHIA are not listed."""
     if name == "street_scenes":
         return _SCENE_SPLITS
-    return ("train",) if Path(root).suffix == MANIFEST else tuple(describe(name, root)[0].globs)
+    return ("train",) if _is_manifest(root) else tuple(describe(name, root)[0].globs)
 
 
 def choose_split(name: str, root: AnyPath | None, split: str | None, usual: str) -> str:

@@ -96,21 +96,21 @@ def files_below(
     wanted: Callable[[str], bool],
     below: AnyPath | None = None,
     *,
-    in_archives: bool = False,
+    in_archives: Callable[[str], bool] | None = None,
 ) -> Iterator[Path]:
     """Yields the files in a folder and its subfolders for which ``wanted(name)`` is true. Hidden folders are skipped.
 
-    With ``in_archives``, tar archives are listed like folders (``iccld.archives``).
+    With ``in_archives``, tar archives for whose paths it returns true are listed like folders (``iccld.archives``).
 
     Raises ``InputError`` if a link leads out of ``below`` (by default ``folder``).
     """
     for parent, folders, names in walk(folder, below):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in names:
-            is_archive = in_archives and name.endswith(archives.ENDING)
+            path = os.path.join(parent, name)
+            is_archive = bool(in_archives and name.endswith(archives.ENDING) and in_archives(path))
             if not is_archive and not wanted(name):
                 continue
-            path = os.path.join(parent, name)
             if os.path.islink(path):
                 require_below(path, folder if below is None else below)
             if not is_archive:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any
 from iccld.archives import ENDING
 from iccld.data.annotations import find_annotations
 from iccld.data.description import DESCRIPTION, Description, parse_description, read_description
-from iccld.data.folders import data_key, files_below, fixed_folders, require_below
+from iccld.data.folders import data_glob, data_key, files_below, fixed_folders, require_below
 from iccld.data.image_files import is_image_name
 from iccld.data.manifest import file_hash, read_manifest
 from iccld.data.picture_header import is_other_picture
@@ -262,7 +262,9 @@ def _example(root: Path) -> str:
     return f"there is no image in the folder{more}"
 
 
-def list_images(folder: Path, below: Path | None = None, *, in_archives: bool = False) -> list[Path]:
+def list_images(
+    folder: Path, below: Path | None = None, *, in_archives: Callable[[str], bool] | None = None
+) -> list[Path]:
     """Returns the sorted image files of a folder and its subfolders. Hidden files are skipped."""
     return sorted(files_below(folder, is_image_name, below, in_archives=in_archives))
 
@@ -278,14 +280,22 @@ def match_glob(root: Path, pattern: str) -> dict[tuple[str, ...], tuple[str, Pat
         InputError: The pattern or a link leads out of ``root``, or two files have the same key.
     """
     folders, rest = fixed_folders(pattern, "*?{")
-    in_archives = f"{ENDING}/" in pattern
+    mark = f"{ENDING}/"
     while any(
         folder.endswith(ENDING) for folder in folders
     ):  # an archive is listed, not a folder to begin in
         rest = f"{folders.pop()}/{rest}"
+    archive_glob = data_glob(rest.partition(mark)[0] + ENDING) if mark in rest else None
     base = Path(root, "/" if pattern.startswith("/") else "", *folders)
     found: dict[tuple[str, ...], tuple[str, Path]] = {}
-    for path in list_images(base, root, in_archives=in_archives):
+
+    def is_wanted(archive: str) -> bool:
+        return (
+            archive_glob is not None
+            and archive_glob.match(Path(archive).relative_to(base).as_posix()) is not None
+        )
+
+    for path in list_images(base, root, in_archives=is_wanted):
         name = path.relative_to(base).as_posix()
         key = data_key(rest, name)
         if key in found:

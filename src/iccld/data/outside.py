@@ -36,7 +36,12 @@ class OutsideDataset:
 
     def label(self, index: int) -> UInt8[np.ndarray, "h w"]:
         """Returns the label map in ``label_space``."""
-        label = self._table[self._checked(index, "label map", self.inner.label(index), 2)]
+        raw = self._checked(index, "label map", self.inner.label(index), 2)
+        if raw.shape != self.image(index).shape[:2]:
+            raise InputError(
+                f"{self._title(index)}: its label map has another size than the image; return equal sizes"
+            )
+        label = self._table[raw]
         if (label == UNMAPPED).any():
             classes = len(self.inner.label_space)
             raise InputError(

@@ -10,7 +10,7 @@ import io
 import json
 import tarfile
 from collections.abc import Iterator, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from iccld import archives
 from iccld.data.datasets import FileDataset
@@ -19,11 +19,13 @@ from iccld.data.image_files import image_size, indexed_png
 from iccld.data.layouts import FilePair
 from iccld.data.picture_header import MOST_BYTES
 from iccld.data.workers import threaded_map
+from iccld.documents import read_json
 from iccld.errors import InputError
-from iccld.files import as_file_name, read_bounded, replacing, write_text
+from iccld.files import as_file_name, exists, read_bounded, replacing, write_json, write_text
 from iccld.labels import IGNORE
 from iccld.progress import track
 
+_RECORD = ".iccld-shards.json"  # split → hash of the files and classes of which the archives were made
 _THREADS = 4
 _AT_ONCE = 32  # frames whose bytes are in memory at the same time
 
@@ -31,7 +33,8 @@ _AT_ONCE = 32  # frames whose bytes are in memory at the same time
 def write_shards(splits: dict[str, FileDataset], out: Path, size: int) -> tuple[int, int]:
     """Writes the splits of a data set as archives of ``size`` frames and a ``dataset.toml``.
 
-    Complete archives of an earlier call are kept. Labels are written as labels of the data sets' label space.
+    Complete archives of an earlier call are kept if no file and no class has changed. Labels are written as labels of
+    the data sets' label space.
 
     Returns:
         (number of written archives, number of kept archives).
@@ -40,15 +43,24 @@ def write_shards(splits: dict[str, FileDataset], out: Path, size: int) -> tuple[
         InputError: A file cannot be read, two frames have the same key, or the folder contains archives of other
             frames.
     """
+    folders = [as_file_name(split) for split in splits]
+    if len(set(folders)) < len(folders):
+        twice = next(name for name in folders if folders.count(name) > 1)
+        raise InputError(
+            f"{out}: two splits would have the folder {twice}; rename one of them in {DESCRIPTION}"
+        )
     shards = [
         (dataset, out / as_file_name(split) / f"{number:06d}{archives.ENDING}", frames)
         for split, dataset in splits.items()
         for number, frames in enumerate(_divided(dataset, size))
     ]
+    _refuse_others(out, {path for _, path, _ in shards})
+    record = {split: dataset.fingerprint() for split, dataset in splits.items()}
+    may_keep = exists(out / _RECORD) and read_json(out / _RECORD) == record
+    write_json(out / _RECORD, record)
     written = 0
     for dataset, path, frames in track(shards, len(shards), "writing archives"):
-        written += _write_shard(dataset, path, frames)
-    _refuse_others(out, {path for _, path, _ in shards})
+        written += _write_shard(dataset, path, frames, may_keep)
     write_text(out / DESCRIPTION, _description(splits))
     return written, len(shards) - written
 
@@ -57,8 +69,9 @@ def _divided(dataset: FileDataset, size: int) -> Iterator[Sequence[tuple[int, st
     """Yields the (index, key) of the frames of each archive."""
     first: dict[str, str] = {}
     for pair in dataset.layout.pairs:
-        other = first.setdefault(_key(pair), pair.name)
-        if other != pair.name:
+        other = first.get(_key(pair))
+        first[_key(pair)] = pair.name
+        if other is not None:
             raise InputError(
                 f"{pair.image}: has the name of {other}, apart from the ending; rename one of them"
             )
@@ -67,16 +80,17 @@ def _divided(dataset: FileDataset, size: int) -> Iterator[Sequence[tuple[int, st
 
 
 def _key(pair: FilePair) -> str:
-    return str(PurePosixPath(pair.name).with_suffix("")).replace(".", "%2E")
+    return pair.name.removesuffix(pair.image.suffix).replace(".", "%2E")  # names in manifests have no ending
 
 
-def _write_shard(dataset: FileDataset, path: Path, frames: Sequence[tuple[int, str]]) -> bool:
+def _write_shard(dataset: FileDataset, path: Path, frames: Sequence[tuple[int, str]], may_keep: bool) -> bool:
     """Writes an archive. Returns whether it was written, and not kept from an earlier call."""
     names = [name for index, key in frames for name in _names(dataset, index, key)]
     if path.exists():
-        if list(archives.members(path)) == names:
+        if list(archives.members(path)) != names:
+            raise InputError(f"{path}: is an archive of other frames; name an empty folder")
+        if may_keep:
             return False
-        raise InputError(f"{path}: is an archive of other frames; name an empty folder")
     with replacing(path) as temporary, tarfile.open(temporary, "w", format=tarfile.PAX_FORMAT) as tar:
         for start in range(0, len(frames), _AT_ONCE):
             chunk = frames[start : start + _AT_ONCE]

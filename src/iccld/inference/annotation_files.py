@@ -1,16 +1,18 @@
 """Writes label maps as annotations for labeling tools, in the format of CVAT, Label Studio or COCO.
 
-All images share one file. The written polygons cannot contain holes. Larger regions therefore come first, so that a
-region in a hole is drawn over the larger region.
+All images share one file. The written polygons cannot contain holes. Outer regions therefore come first, so that a
+region in a hole is drawn over the outer region.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import quote
 from xml.sax.saxutils import escape, quoteattr
 
 import cv2
@@ -19,10 +21,10 @@ import numpy as np
 from iccld.data.image_files import read_label
 from iccld.documents import Range, build, read_json
 from iccld.errors import InputError
-from iccld.files import replacing, write_failure, write_text
+from iccld.files import printable, replacing, write_failure, write_text
 from iccld.inference.rendering import CLASSES
 from iccld.labels import IGNORE, LabelSpace
-from iccld.models.regions import Region, Ring, find_regions, to_coco
+from iccld.models.regions import Region, Ring, find_regions, outer_first, to_coco
 
 ExportFormat = Literal["cvat", "labelstudio", "coco"]
 _Channel = Annotated[int, Range(0, 255)]
@@ -116,25 +118,33 @@ def write_annotations(
     return count
 
 
+def classes_path(path: Path, kind: ExportFormat) -> Path | None:
+    """Returns the path of the file with the classes beside the annotations at ``path``, or ``None`` for COCO."""
+    ending = {"cvat": "json", "labelstudio": "xml"}.get(kind)
+    return None if ending is None else path.with_name(f"{path.stem}.labels.{ending}")
+
+
 def write_classes(path: Path, space: LabelSpace, kind: ExportFormat) -> Path | None:
     """Writes the classes in the form that a labeling tool needs for a new project, and returns the file's path.
 
     The file lies beside the annotations at ``path``: ``NAME.labels.json`` for CVAT's raw editor of labels, or
     ``NAME.labels.xml``, a labeling interface of Label Studio. COCO needs no such file.
     """
+    target = classes_path(path, kind)
+    if target is None:
+        return None
     colors = ["#{:02x}{:02x}{:02x}".format(*entry.color) for entry in space.classes]
     if kind == "cvat":
         labels = [{"name": n, "color": c, "attributes": []} for n, c in zip(space.names, colors, strict=True)]
-        return write_text(path.with_name(f"{path.stem}.labels.json"), json.dumps(labels, indent=1) + "\n")
-    if kind == "labelstudio":
+        return write_text(target, json.dumps(labels, indent=1) + "\n")
+    else:
         lines = [
             f"    <Label value={quoteattr(name)} background={quoteattr(color)}/>"
             for name, color in zip(space.names, colors, strict=True)
         ]
         head = '<View>\n  <Image name="image" value="$image"/>\n  <PolygonLabels name="label" toName="image">'
         text = "\n".join([head, *lines, "  </PolygonLabels>", "</View>", ""])
-        return write_text(path.with_name(f"{path.stem}.labels.xml"), text)
-    return None
+        return write_text(target, text)
 
 
 _Images = Iterator[tuple[str, tuple[int, int], list[Region]]]
@@ -181,7 +191,7 @@ def _label_studio(images: _Images, space: LabelSpace, tolerance: float, prefix: 
             for order, (region, ring) in enumerate(_polygons(regions, tolerance))
         ]
         predictions = [{"model_version": "iccld", "result": results}]
-        yield before + json.dumps({"data": {"image": prefix + name}, "predictions": predictions})
+        yield before + json.dumps({"data": {"image": prefix + quote(name)}, "predictions": predictions})
         before = ",\n"
     yield "[]\n" if before == "[" else "]\n"
 
@@ -203,7 +213,7 @@ def _coco(images: _Images, space: LabelSpace, tolerance: float, prefix: str) -> 
 
 def _polygons(regions: Sequence[Region], tolerance: float) -> Iterator[tuple[Region, Ring]]:
     """Yields each region with its outline, simplified up to the tolerance (Douglas and Peucker)."""
-    for region in regions:
+    for region in outer_first(regions):
         ring = region.outline
         if tolerance:
             simple = cv2.approxPolyDP(ring.astype(np.float32)[:, None], tolerance, closed=True)[:, 0]
@@ -221,5 +231,13 @@ def pair_labels(predictions: Path, names: Sequence[str]) -> list[LabeledImage]:
         labels = predictions / "labels" / Path(name).with_suffix(".png")
         if not labels.is_file():
             raise InputError(f"{labels}: is missing, so {name} has no prediction; predict this image first")
+        try:
+            is_text = not re.search(r"[\x00-\x1f\x7f]", name) and bool(name.encode())
+        except UnicodeEncodeError:
+            is_text = False
+        if not is_text:
+            raise InputError(
+                f"{printable(name)}: this name cannot be written to annotations; rename the image"
+            )
         found.append(LabeledImage(name, labels))
     return found

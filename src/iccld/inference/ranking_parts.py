@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from iccld.data.inputs import InputImage, InputVideo
-from iccld.documents import Range, build, parse_json, reason
+from iccld.documents import Length, Range, build, parse_json, reason
 from iccld.errors import InputError
 from iccld.files import AnyPath
 from iccld.inference.ranking import Candidate
@@ -36,8 +37,8 @@ class _Facts:
     """What the JSON in a part contains. ``identity`` is a hash of model and settings."""
 
     identity: str
-    frames: tuple[_Frame, ...]
-    failures: tuple[str, ...] = ()
+    frames: Annotated[tuple[_Frame, ...], Length(20_000_000)]
+    failures: Annotated[tuple[str, ...], Length(20_000_000)] = ()
 
 
 def write_part(
@@ -68,7 +69,8 @@ def read_parts(
         InputError: A part is missing or damaged, was written with another model or settings, or contains a file that
             is not in ``items``.
     """
-    paths = sorted((out / PARTS).glob(_NAMES.format("*-of-*")))
+    found_paths = sorted((out / PARTS).glob(_NAMES.format("*-of-*")))
+    paths = [path for path in found_paths if re.fullmatch(r"[0-9]{1,7}-of-[1-9][0-9]{0,5}", path.stem)]
     if not paths:
         raise InputError(f"{out / PARTS}: has no parts; write them with iccld rank --shard I/N")
     count = paths[0].stem.partition("-of-")[2]
@@ -96,6 +98,13 @@ def read_parts(
             number, item = places[frame.file]
             found.append((number, Candidate(item, frame.frame, float(score), vector)))
         failures += facts.failures
+    counted = {number for number, _ in found}
+    unread = " ".join(failures)
+    lost = next(
+        (item.title for n, item in enumerate(items) if n not in counted and item.title not in unread), None
+    )
+    if lost is not None:
+        raise InputError(f"{lost}: is in no part, as it is new; write the parts again with --shard")
     found.sort(key=lambda entry: (entry[0], entry[1].frame or 0))
     return [candidate for _, candidate in found], failures
 

@@ -42,6 +42,11 @@ class Region:
     mask: Bool[np.ndarray, "h w"]
 
 
+def outer_first(regions: Sequence[Region]) -> list[Region]:
+    """Sorts regions by the area inside of their outlines, so that a region comes before the regions in its holes."""
+    return sorted(regions, key=lambda region: -cv2.contourArea(region.outline.astype(np.float32)))
+
+
 def find_regions(
     labels: UInt8[np.ndarray, "h w"],
     probabilities: Float32[np.ndarray, "k h w"] | None,
@@ -141,7 +146,7 @@ def _run_lengths(region: Region, size: tuple[int, int]) -> list[int]:
 def to_shapes(regions: Sequence[Region], size: tuple[int, int], file_name: str = "") -> dict[str, Any]:
     """Returns regions in the JSON format of LabelMe, which X-AnyLabeling and CVAT import.
 
-    The format has no holes. Larger regions come first, so that a region inside a hole is drawn over the larger region.
+    The format has no holes. Outer regions come first, so that a region inside a hole is drawn over the outer region.
 
     Args:
         regions: Regions of the image, the largest first.
@@ -157,7 +162,7 @@ def to_shapes(regions: Sequence[Region], size: tuple[int, int], file_name: str =
             "shape_type": "polygon",
             "flags": {},
         }
-        for region in regions
+        for region in outer_first(regions)
     ]
     image = {"imagePath": file_name, "imageData": None, "imageHeight": size[0], "imageWidth": size[1]}
     return {"version": "5.5.0", "flags": {}, "shapes": shapes, **image}

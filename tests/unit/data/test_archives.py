@@ -78,7 +78,7 @@ def test_links_are_left_out(tmp_path: Path) -> None:
 def test_names_that_lead_out_are_refused(tmp_path: Path, name: str) -> None:
     write_tar(tmp_path / "a.tar", {name: b"1"})
     with pytest.raises(InputError, match="has a file with the name"):
-        list(files_below(tmp_path, lambda name: name.endswith(".png"), in_archives=True))
+        list(files_below(tmp_path, lambda name: name.endswith(".png"), in_archives=lambda path: True))
 
 
 def test_archives_are_listed_only_on_request(tmp_path: Path) -> None:
@@ -88,7 +88,9 @@ def test_archives_are_listed_only_on_request(tmp_path: Path) -> None:
         return name.endswith(".png")
 
     assert not list(files_below(tmp_path, wanted))
-    assert list(files_below(tmp_path, wanted, in_archives=True)) == [tmp_path / "a.tar" / "f" / "x.png"]
+    assert list(files_below(tmp_path, wanted, in_archives=lambda path: True)) == [
+        tmp_path / "a.tar" / "f" / "x.png"
+    ]
 
 
 def test_an_archive_outside_of_the_folder_is_refused(tmp_path: Path) -> None:
@@ -96,7 +98,7 @@ def test_an_archive_outside_of_the_folder_is_refused(tmp_path: Path) -> None:
     write_tar(tmp_path / "a.tar", {"x.png": b"1"})
     os.symlink(tmp_path / "a.tar", tmp_path / "data" / "b.tar")
     with pytest.raises(InputError, match="leads out of the folder"):
-        list(files_below(tmp_path / "data", lambda name: True, in_archives=True))
+        list(files_below(tmp_path / "data", lambda name: True, in_archives=lambda path: True))
 
 
 def test_damaged_archives_are_one_line(tmp_path: Path) -> None:
@@ -117,4 +119,25 @@ def test_a_header_of_any_length_is_not_read(tmp_path: Path) -> None:
         handle.write(info.tobuf(tarfile.GNU_FORMAT))
         handle.truncate(1 << 31)  # a sparse file
     with pytest.raises(InputError, match="a header is too long"):
+        archives.members(tmp_path / "a.tar")
+
+
+def test_a_pipe_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.tar")
+    with pytest.raises(InputError, match="is no regular file"):
+        archives.members(tmp_path / "a.tar")
+
+
+def test_members_of_the_current_folder(tmp_path: Path) -> None:
+    (tmp_path / "x.tar").mkdir()
+    path = write_tar(tmp_path / "x.tar" / "a.tar", {"./b.png": b"3"})
+    assert read_bounded(path / "b.png", 4) == b"3", "also below a folder whose name ends in .tar"
+    assert list(files_below(tmp_path, lambda name: True, in_archives=lambda path: True)) == [path / "b.png"]
+
+
+def test_chained_headers_end_in_one_line(tmp_path: Path) -> None:
+    info = tarfile.TarInfo("x")
+    info.type, info.size = tarfile.XHDTYPE, 0
+    (tmp_path / "a.tar").write_bytes(info.tobuf(tarfile.USTAR_FORMAT) * 5000)
+    with pytest.raises(InputError, match="is no uncompressed tar archive"):
         archives.members(tmp_path / "a.tar")

@@ -83,7 +83,7 @@ def test_a_gray_mask_is_refused(tmp_path: Path) -> None:
             save_gray(tmp_path / "masks" / "train" / name / f"z{number}.png", np.zeros(SIZE, np.uint8))
     rng = np.random.default_rng(0)
     save_gray(tmp_path / "masks/train/car/z3.png", random_ids(rng, [0, 100, 255], SIZE))
-    with pytest.raises(InputError, match=r"z3\.png: has more than two values"):
+    with pytest.raises(InputError, match=r"z3\.png: has other values than 0 and one more"):
         draw(tmp_path)
 
 
@@ -186,3 +186,23 @@ def test_a_damaged_parquet_file_is_one_line(tmp_path: Path, capsys: pytest.Captu
     err = capsys.readouterr().err
     assert "train.parquet: cannot be read" in err
     assert err.count("\n") == 1
+
+
+def test_an_interrupted_extraction_begins_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rng = np.random.default_rng(0)
+    columns = {"image": [picture(tmp_path, random_image(rng), "jpg") for _ in range(3)]}
+    root = tmp_path / "set"
+    table(root / "train-0.parquet", columns)
+    (root / "train-1.parquet").write_bytes(b"PAR1")
+    assert main(["data", "init", str(root)]) == 2
+    assert sorted(path.name for path in root.iterdir()) == ["train-0.parquet", "train-1.parquet"]
+    table(root / "train-1.parquet", columns)
+    assert main(["data", "init", str(root)]) == 0
+    assert len(open_dataset("folder", root, needs_labels=False)) == 6
+
+
+def test_two_names_for_one_id_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="only labels of one id"):
+        guess_folder(nnunet(tmp_path, {"a": 0, "b": 0}))
+    with pytest.raises(InputError, match="only labels of one id"):
+        guess_folder(nnunet(tmp_path, {"a": "²"}))

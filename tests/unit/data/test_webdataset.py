@@ -113,6 +113,8 @@ def test_archives_of_other_frames_are_refused(
 ) -> None:
     assert _shards(data, tmp_path / "out") == 0
     assert _shards(data, tmp_path / "out", frames=3) == 2
+    assert "000002.tar: is not an archive of this data set" in capsys.readouterr().err
+    assert _shards(data, tmp_path / "out", frames=1) == 2
     assert "000000.tar: is an archive of other frames" in capsys.readouterr().err
 
 
@@ -145,3 +147,34 @@ def test_scenes_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         main(["data", "shards", "street_scenes", str(tmp_path / "data"), "--out", str(tmp_path / "o")]) == 2
     )
     assert "iccld data scenes" in capsys.readouterr().err
+
+
+def test_two_splits_with_one_folder_are_refused(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (data / "dataset.toml").read_text()
+    (data / "dataset.toml").write_text(
+        text.replace("splits.train", 'splits."a b"').replace("splits.val", "splits.a_b")
+    )
+    assert _shards(data, tmp_path / "out") == 2
+    assert "two splits would have the folder a_b" in capsys.readouterr().err
+
+
+def test_changed_classes_are_written_again(data: Path, tmp_path: Path) -> None:
+    assert _shards(data, tmp_path / "out") == 0
+    text = (data / "dataset.toml").read_text()
+    (data / "dataset.toml").write_text(
+        text.replace('"road", "a \\"b\\"", "sky"', '"sky", "a \\"b\\"", "road"')
+    )
+    assert _shards(data, tmp_path / "out") == 0
+    one, other = (open_dataset("folder", root, split="val") for root in (data, tmp_path / "out"))
+    assert one.label_space.names == other.label_space.names == ("sky", 'a "b"', "road")
+    np.testing.assert_array_equal(one.label(0), other.label(0))
+
+
+def test_an_archive_that_the_pattern_does_not_match_is_not_read(data: Path, tmp_path: Path) -> None:
+    assert _shards(data, tmp_path / "out") == 0
+    (tmp_path / "out" / "train" / "leftover.tar").write_bytes(b"no archive")
+    path = tmp_path / "out" / "dataset.toml"
+    path.write_text(path.read_text().replace("train/*.tar", "train/0*.tar"))
+    assert len(open_dataset("folder", tmp_path / "out", split="train")) == 5

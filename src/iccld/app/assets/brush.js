@@ -140,7 +140,12 @@ brush.canvas.addEventListener("pointermove", (event) => {
 for (const name of ["pointerup", "pointercancel"]) brush.canvas.addEventListener(name, () => { last = null; });
 document.querySelector("#brush-undo").addEventListener("click", undo);
 document.querySelector("#brush-save").addEventListener("click", save);
-document.querySelector("#brush-close").addEventListener("click", () => brush.dialog.close());
+document.querySelector("#brush-close").addEventListener("click", () => {
+  if (!brush.history.length || confirm("Close without the painted labels? Download them first to keep them.")) brush.dialog.close();
+});
+brush.dialog.addEventListener("cancel", (event) => { // the Escape key
+  if (brush.history.length) event.preventDefault();
+});
 document.querySelector("#brush-zoom input").addEventListener("input", zoom);
 brush.dialog.addEventListener("keydown", (event) => {
   const size = document.querySelector("#brush-size input");

@@ -162,9 +162,11 @@ async function show(result) {
 
 async function correct(pane) {
   const index = panes.indexOf(pane);
+  const chosen = file;
   try {
     const map = await (await ask(within(`labels/${index}?${answer.answer}`))).blob();
-    await openBrush(file, map, pane.classes, file.name.replace(/\.[^.]*$/, ""));
+    if (chosen !== file) return; // the user selected another file meanwhile
+    await openBrush(chosen, map, pane.classes, chosen.name.replace(/\.[^.]*$/, ""));
     hush();
   } catch (error) {
     complain(error.message);

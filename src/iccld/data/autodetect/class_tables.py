@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import csv
-import re
+from collections.abc import Iterator
 from pathlib import Path
 
+from iccld.data.folders import require_below
 from iccld.data.image_files import Color
 from iccld.errors import InputError
 from iccld.files import read_bounded
 
 _NAMES = ("class_dict.csv", "classes.csv", "labelmap.txt", "label_colors.txt")
 _MOST_BYTES = 1_000_000
-_NUMBER = r"\s*(\d{1,3})\s*"
 
 
 def find_class_table(root: Path) -> tuple[str, dict[str, Color]] | None:
@@ -24,6 +24,7 @@ def find_class_table(root: Path) -> tuple[str, dict[str, Color]] | None:
     """
     for name in _NAMES:
         try:
+            require_below(root / name, root)
             text = read_bounded(root / name, _MOST_BYTES).decode("utf-8-sig")
         except (InputError, UnicodeDecodeError):
             continue
@@ -35,27 +36,33 @@ def find_class_table(root: Path) -> tuple[str, dict[str, Color]] | None:
 
 def _parse(name: str, text: str) -> dict[str, Color]:
     """Returns class name → color, or an empty dict if a line has another form."""
+    table: dict[str, Color] = {}
+    try:
+        for title, numbers in _entries(name, text):
+            if len(numbers) != 3 or not title or title in table:
+                return {}
+            if not all(n.isascii() and n.isdigit() and len(n) <= 3 and int(n) < 256 for n in numbers):
+                return {}
+            red, green, blue = map(int, numbers)
+            table[title] = (red, green, blue)
+    except csv.Error:
+        return {}
+    return table
+
+
+def _entries(name: str, text: str) -> Iterator[tuple[str, list[str]]]:
+    """Yields the title and the three numbers of each line, without spaces."""
     if name.endswith(".csv"):
         rows = [row for row in csv.reader(text.splitlines()) if row]
-        # The first row contains the titles of the columns.
-        lines = [(":".join(row[:-3]), ",".join(row[-3:])) for row in rows[1:] if len(row) > 3]
-        is_whole = len(lines) == len(rows) - 1
-        matches = [(title, re.fullmatch(f"{_NUMBER},{_NUMBER},{_NUMBER}", rest)) for title, rest in lines]
-    else:
-        kept = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
-        form = (
-            rf"(?P<name>[^:]+):{_NUMBER},{_NUMBER},{_NUMBER}:.*:.*"
-            if name == "labelmap.txt"
-            else rf"{_NUMBER}\s{_NUMBER}\s{_NUMBER}\s(?P<name>.+)"
-        )
-        found = [re.fullmatch(form, line) for line in kept]
-        is_whole = True
-        matches = [(match["name"] if match else "", match) for match in found]
-    table: dict[str, Color] = {}
-    for title, match in matches:
-        numbers = [int(text) for text in match.groups() if text and text.isdigit()][:3] if match else []
-        if len(numbers) != 3 or max(numbers) > 255 or not title.strip() or title.strip() in table:
-            return {}
-        red, green, blue = numbers
-        table[title.strip()] = (red, green, blue)
-    return table if is_whole else {}
+        for row in rows[1:]:  # the first row contains the titles of the columns
+            yield ",".join(row[:-3]).strip(), [cell.strip() for cell in row[-3:]]
+        return
+    for line in text.splitlines():
+        if not line.strip() or line.startswith("#"):
+            continue
+        if name == "labelmap.txt":
+            title, color, *_ = [*line.split(":"), ""]
+            yield title.strip(), [number.strip() for number in color.split(",")]
+        else:
+            *numbers, title = [*line.split(None, 3), "", ""][:4]
+            yield title.strip(), numbers

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from iccld.data.autodetect.class_tables import find_class_table
 from iccld.data.autodetect.evidence import Evidence
 from iccld.data.description import Description, parse_description
+from iccld.data.folders import require_below
 from iccld.data.layouts import meaning_keys, tables
 from iccld.documents import Length, Range, build, read_json, reason
 from iccld.errors import InputError
@@ -103,6 +104,7 @@ def nnunet(root: Path) -> Meaning:
     Raises ``InputError`` if the images have several channels, or a label stands for several ids (regions).
     """
     path = root / "dataset.json"
+    require_below(path, root)
     others = sorted((root / "imagesTr").glob("*_0001.*"))
     if others:
         raise InputError(
@@ -115,8 +117,9 @@ def nnunet(root: Path) -> Meaning:
     ids: dict[int, str] = {}
     for key, value in labels.items():
         # Version 1 maps ids to names, version 2 maps names to ids.
-        number, name = (key, value) if str(key).isdigit() else (value, key)
-        if not str(number).isdigit() or not isinstance(name, str) or int(number) > 65535:
+        number, name = (key, value) if re.fullmatch("[0-9]{1,5}", str(key)) else (value, key)
+        is_id = re.fullmatch("[0-9]{1,5}", str(number)) is not None and int(number) <= 65535
+        if not is_id or not isinstance(name, str) or int(number) in ids:
             raise InputError(f"{path}: label {key!r} is {value!r}; only labels of one id can be used")
         ids[int(number)] = name
     classes = [name for _, name in sorted(ids.items()) if name != "ignore"]

@@ -22,6 +22,7 @@ from iccld.errors import InputError
 
 TITLE = "one mask per class"
 _NUM_SAMPLES = 8
+_MOST_TRIED = 8  # folders of images that are compared with a folder of masks
 _SEPARATORS = "_-."
 
 
@@ -83,7 +84,8 @@ def _with_endings(folders: dict[str, dict[str, str]]) -> Iterator[ClassMask]:
         first = next(iter(files))
         starts = [first[:place] for place, character in enumerate(first) if character in _SEPARATORS]
         others = {each for start in starts for each in holders.get(start, ())} - {folder}
-        fitting = [other for other in others if all(_ending(stem, folders[other]) for stem in files)]
+        nearest = sorted(others, key=lambda other: _distance(folder, other))[:_MOST_TRIED]
+        fitting = [other for other in nearest if all(_ending(stem, folders[other]) for stem in files)]
         if fitting and all(map(is_label_name, files.values())):
             images = folders[_nearest(folder, fitting)]
             for stem, path in files.items():
@@ -93,10 +95,12 @@ def _with_endings(folders: dict[str, dict[str, str]]) -> Iterator[ClassMask]:
 
 def _nearest(folder: str, others: Sequence[str]) -> str:
     """Returns the folder of the same split, with the most common names in its path."""
-    own, names = split_of(folder), set(folder.split("/"))
-    return min(
-        others, key=lambda other: (split_of(other) != own, -len(names.intersection(other.split("/"))), other)
-    )
+    return min(others, key=lambda other: _distance(folder, other))
+
+
+def _distance(folder: str, other: str) -> tuple[bool, int, str]:
+    common = len(set(folder.split("/")).intersection(other.split("/")))
+    return split_of(other) != split_of(folder), -common, other
 
 
 def _ending(stem: str, images: dict[str, str]) -> str:
@@ -133,8 +137,9 @@ def read_class_masks(root: Path, masks: Sequence[ClassMask]) -> AnnotationSet:
 
 def _shape(path: Path, name: str) -> list[Shape]:
     values = read_label(path)
-    if len(np.unique(values)) > 2:
+    levels = np.unique(values)
+    if len(levels) > 2 or (len(levels) == 2 and levels[0]):
         raise InputError(
-            f"{path}: has more than two values, and is no mask of {name!r}; save it as black and white"
+            f"{path}: has other values than 0 and one more, and is no mask of {name!r}; save it as black and white"
         )
     return [Shape(name, Patch(values > 0))]

@@ -92,7 +92,10 @@ def _shapes(path: Path, found: AnnotationSet) -> Iterator[Shape]:
 def _outline(kind: str, points: dict[str, Any], where: str) -> Patch | None:
     """Returns the pixels of a polygon or rectangle. A polygon with fewer than three points gives ``None``."""
     exterior = _pixels(field(points, "exterior", list, where), where)
-    holes = [_pixels(ring, where) for ring in points.get("interior") or []]
+    holes = [
+        _pixels(ring, where)
+        for ring in (field(points, "interior", list, where) if points.get("interior") else [])
+    ]
     if kind == "rectangle":
         if len(exterior) != 2:
             raise InputError(f"{where}: a rectangle has {len(exterior)} points instead of 2; {REMEDY}")

@@ -5,6 +5,8 @@ A column of images is a structure with the field ``bytes``, which contains the w
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from io import BytesIO
@@ -13,10 +15,11 @@ from typing import Any
 
 from iccld.data.folders import files_below
 from iccld.data.foreign.names import split_of
+from iccld.data.foreign.placing import refuse_links
 from iccld.data.picture_header import MOST_BYTES, read_header
-from iccld.errors import InputError, first_line, import_extra
+from iccld.errors import InputError, RunFailedError, first_line, import_extra
 from iccld.escaping import shortened
-from iccld.files import open_regular, printable, write_atomic
+from iccld.files import free_bytes, open_regular, printable, write_failure
 from iccld.progress import track
 
 FOLDER = "iccld_frames"
@@ -24,7 +27,7 @@ FOLDER = "iccld_frames"
 _IMAGE_WORDS = ("image", "img", "photo", "picture", "pixel_values")
 _LABEL_WORDS = ("label", "annotation", "mask", "segmentation", "gt")
 _ENDINGS = {"PNG": "png", "JPEG": "jpg", "WEBP": "webp", "BMP": "bmp", "TIFF": "tif"}
-_BATCH = 16
+_BATCH = 4
 
 
 def find_tables(root: Path) -> list[Path]:
@@ -35,30 +38,47 @@ def find_tables(root: Path) -> list[Path]:
 def extract(files: Sequence[Path], out: Path) -> dict[str, int]:
     """Writes the images and label maps of Parquet files to ``out/iccld_frames``, and returns split → number of images.
 
-    The split of a file is named in its name or folder, such as ``train-00000-of-00004.parquet``. Existing files are
-    replaced one by one, so an interrupted call can be repeated.
+    The split of a file is named in its name or folder, such as ``train-00000-of-00004.parquet``. The folder appears
+    when it is complete. If a call is interrupted, the next call begins again.
 
     Raises:
         InputError: A file is damaged, has no column of images, or does not contain the images themselves.
     """
+    refuse_links(out / FOLDER)
+    partial = out / f".{FOLDER}"
+    shutil.rmtree(partial, ignore_errors=True)
+    room = free_bytes(out)
     parquet = import_extra("pyarrow.parquet", "Parquet files need pyarrow", "cloud")
     counts: Counter[str] = Counter()
-    for path in files:
-        shown = printable(str(path))
-        split = split_of(path.stem) or split_of(path.parent.name) or "train"
-        try:
-            with open_regular(path) as handle:
-                table = parquet.ParquetFile(handle)
-                columns = _columns(table.schema_arrow, shown)
-                rows = _rows(table, columns)
-                for row in track(rows, table.metadata.num_rows, f"extracting {path.name}"):
-                    for kind, column in columns.items():
-                        _write(out / FOLDER / split / kind / f"{counts[split]:06d}", row[column], shown, kind)
-                    counts[split] += 1
-        except InputError:
-            raise
-        except (ValueError, OSError, KeyError) as error:  # pyarrow's errors are of these types
-            raise InputError(f"{shown}: cannot be read ({first_line(error)}); download it again") from error
+    try:
+        for path in files:
+            shown = printable(str(path))
+            split = split_of(path.stem) or split_of(path.parent.name) or "train"
+            try:
+                with open_regular(path) as handle:
+                    table = parquet.ParquetFile(handle)
+                    columns = _columns(table.schema_arrow, shown)
+                    rows = _rows(table, columns)
+                    for row in track(rows, table.metadata.num_rows, f"extracting {path.name}"):
+                        for kind, column in columns.items():
+                            room -= _write(
+                                partial / split / kind / f"{counts[split]:06d}", row[column], shown, kind
+                            )
+                            if room < 0:
+                                raise RunFailedError(
+                                    f"{out}: has not enough free space for the images of {shown}"
+                                )
+                        counts[split] += 1
+            except InputError:
+                raise
+            except (ValueError, OSError, KeyError) as error:  # pyarrow's errors are of these types
+                raise InputError(
+                    f"{shown}: cannot be read ({first_line(error)}); download it again"
+                ) from error
+        shutil.rmtree(out / FOLDER, ignore_errors=True)
+        os.replace(partial, out / FOLDER)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
     return dict(counts)
 
 
@@ -90,13 +110,17 @@ def _rows(table: Any, columns: dict[str, str]) -> Iterator[dict[str, Any]]:
         yield from batch.to_pylist()
 
 
-def _write(stem: Path, value: Any, shown: str, kind: str) -> None:
+def _write(stem: Path, value: Any, shown: str, kind: str) -> int:
+    """Writes a file and returns its size in bytes."""
     data = value.get("bytes") if isinstance(value, dict) else None
     if not isinstance(data, bytes):
         raise InputError(f"{shown}: row {int(stem.name)} has no {kind}; name a folder of images instead")
     if len(data) > MOST_BYTES:
         raise InputError(f"{shown}: row {int(stem.name)} has {len(data)} bytes; it is too large")
     header = read_header(Path(f"{shown}: row {int(stem.name)}"), BytesIO(data), is_label=kind == "labels")
-    write_atomic(
-        stem.with_suffix(f".{_ENDINGS[header.format]}"), lambda temporary: temporary.write_bytes(data)
-    )
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        stem.with_suffix(f".{_ENDINGS[header.format]}").write_bytes(data)
+    except OSError as error:
+        raise write_failure(stem, error) from error
+    return len(data)

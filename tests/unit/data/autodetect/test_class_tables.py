@@ -78,3 +78,29 @@ def test_a_table_without_a_seen_color_is_not_used(tmp_path: Path) -> None:
     guess = guess_folder(tmp_path)
     assert guess.meaning is not None
     assert guess.meaning.is_guess
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("label_colors.txt", "1" + " " * 100_000 + "2" + " " * 100_000 + "x"),
+        ("classes.csv", 'name,r,g,b\n"' + "x" * 200_000),
+        ("labelmap.txt", "²:1,²,3::\n"),
+        ("labelmap.txt", ":" * 100_000),
+    ],
+)
+def test_strange_files_end_quickly(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    assert find_class_table(tmp_path) is None
+
+
+def test_numbers_may_be_names(tmp_path: Path) -> None:
+    (tmp_path / "labelmap.txt").write_text("0:10,20,30::\n1:11,21,31::\n")
+    assert find_class_table(tmp_path) == ("labelmap.txt", {"0": (10, 20, 30), "1": (11, 21, 31)})
+
+
+def test_a_link_out_of_the_folder_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "class_dict.csv").write_text(TABLES["class_dict.csv"])
+    (tmp_path / "data" / "class_dict.csv").symlink_to(tmp_path / "class_dict.csv")
+    assert find_class_table(tmp_path / "data") is None
