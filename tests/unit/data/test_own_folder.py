@@ -11,7 +11,7 @@ from fake_data import SIZE, make_camvid, random_ids, random_image, save_gray, sa
 from iccld.data.datasets import FileDataset, open_dataset
 from iccld.data.description import read_description
 from iccld.data.folders import FOLLOW_OUTSIDE
-from iccld.data.layouts import list_images, match_glob
+from iccld.data.matching import list_images, match_glob
 from iccld.errors import InputError
 from iccld.labels import CITYSCAPES19
 

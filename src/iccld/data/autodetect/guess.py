@@ -15,7 +15,8 @@ from iccld.data.autodetect.evidence import Evidence
 from iccld.data.autodetect.meaning import Meaning
 from iccld.data.description import Description
 from iccld.data.folders import data_key
-from iccld.data.layouts import described_folder, list_images
+from iccld.data.layouts import described_folder
+from iccld.data.matching import list_images
 from iccld.errors import InputError
 from iccld.escaping import visible
 from iccld.labels import CITYSCAPES19, IGNORE
