@@ -87,8 +87,8 @@ def read_bounded(path: AnyPath, limit: int) -> bytes:
     if member := archives.find(path):
         if member.size > limit:
             raise _too_large(shown, limit)
-        with open_regular(path) as handle:
-            return handle.read()
+        with open_regular(member.archive) as handle:
+            return member.window(handle).read()
     with open_regular(path) as handle:
         before = os.fstat(handle.fileno())
         # Kernel files, such as those in /proc, report size 0 although they have content, so 64 KiB are requested. One

@@ -1,11 +1,10 @@
 """Classes of other packages: training methods, backbones and data sets.
 
 An installed package offers its classes by entry points, in the group ``iccld.methods``, ``iccld.backbones`` or
-``iccld.datasets``. The
-names of the entry points can be used like those of built-in classes. In addition, users can name any importable class
-as ``module:class``. Importing a module runs its code. Such a class is therefore imported only if the user names it in a
-flag, in a call, or in the environment variable ``ICCLD_IMPORT`` (names separated by commas), but not because a stored
-model, the record of a run or a bench plan names it.
+``iccld.datasets``. The names of the entry points can be used like those of built-in classes. In addition, users can
+name any importable class as ``module:class``. Importing a module runs its code. Such a class is therefore imported only
+if the user names it in a flag, in a call, or in the environment variable ``ICCLD_IMPORT`` (names separated by commas),
+but not because a stored model, the record of a run or a bench plan names it.
 """
 
 from __future__ import annotations

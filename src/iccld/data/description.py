@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -12,10 +13,11 @@ from iccld.data.folders import data_glob
 from iccld.data.image_files import Color
 from iccld.documents import Range, build, read_toml
 from iccld.errors import InputError
-from iccld.escaping import shortened
+from iccld.escaping import shortened, visible
 from iccld.labels import CITYSCAPES19, IGNORE, LabelSpace, get_label_space, suggest
 
 DESCRIPTION = "dataset.toml"
+_WIDTH = 100  # longer lists are written with one line per item
 _ROLES = ("source", "target")
 _Channel = Annotated[int, Range(0, 255)]
 _Colors = tuple[tuple[_Channel, _Channel, _Channel], ...]
@@ -189,3 +191,18 @@ def _colors(document: _Document, value: Mapping[str, Any], space: LabelSpace) ->
             raise InputError(f"color {list(color)} is both a class's and in ignore_colors; remove one")
         colors[color] = IGNORE
     return colors
+
+
+def toml_entry(key: str, item: Any) -> list[str]:
+    """Returns the lines of a key and its value. A long list has one line per item."""
+    key = key if re.fullmatch(r"[\w-]+", key, re.ASCII) else toml_value(key)
+    line = f"{key} = {toml_value(item)}"
+    if len(line) <= _WIDTH or not isinstance(item, list):
+        return [line]
+    return [f"{key} = [", *(f"  {toml_value(each)}," for each in item), "]"]
+
+
+def toml_value(item: Any) -> str:
+    """Returns a string, number, boolean or list in TOML syntax. For these types, TOML and JSON have the same syntax."""
+    written = json.dumps(item, ensure_ascii=False)
+    return "".join(c if visible(c) == c else f"\\U{ord(c):08x}" for c in written)

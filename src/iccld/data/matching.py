@@ -30,9 +30,8 @@ def match_glob(root: Path, pattern: str) -> dict[tuple[str, ...], tuple[str, Pat
     """
     folders, rest = fixed_folders(pattern, "*?{")
     mark = f"{ENDING}/"
-    while any(
-        folder.endswith(ENDING) for folder in folders
-    ):  # an archive is listed, not a folder to begin in
+    # The walk begins above the first archive, since an archive is no folder.
+    while any(folder.endswith(ENDING) for folder in folders):
         rest = f"{folders.pop()}/{rest}"
     archive_glob = data_glob(rest.partition(mark)[0] + ENDING) if mark in rest else None
     base = Path(root, "/" if pattern.startswith("/") else "", *folders)

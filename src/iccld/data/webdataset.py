@@ -14,7 +14,7 @@ from pathlib import Path
 
 from iccld import archives
 from iccld.data.datasets import FileDataset
-from iccld.data.description import DESCRIPTION
+from iccld.data.description import DESCRIPTION, toml_entry, toml_value
 from iccld.data.image_files import image_size, indexed_png
 from iccld.data.layouts import FilePair
 from iccld.data.picture_header import MOST_BYTES
@@ -69,12 +69,12 @@ def _divided(dataset: FileDataset, size: int) -> Iterator[Sequence[tuple[int, st
     """Yields the (index, key) of the frames of each archive."""
     first: dict[str, str] = {}
     for pair in dataset.layout.pairs:
-        other = first.get(_key(pair))
-        first[_key(pair)] = pair.name
-        if other is not None:
+        key = _key(pair)
+        if key in first:
             raise InputError(
-                f"{pair.image}: has the name of {other}, apart from the ending; rename one of them"
+                f"{pair.image}: has the name of {first[key]}, apart from the ending; rename one of them"
             )
+        first[key] = pair.name
     frames = [*enumerate(first)]
     yield from (frames[start : start + size] for start in range(0, len(frames), size))
 
@@ -135,17 +135,10 @@ def _description(splits: dict[str, FileDataset]) -> str:
     }
     if first.layout.role:
         values["role"] = first.layout.role
-    lines = ["# Written by 'iccld data shards'.", *map(_entry, values.items())]
+    lines = ["# Written by 'iccld data shards'."]
+    lines += [line for item in values.items() for line in toml_entry(*item)]
     for split, dataset in splits.items():
         start = f"{as_file_name(split)}/*{archives.ENDING}/**/*"
-        globs = {"images": f"{start}.image.*"} | (
-            {"labels": f"{start}.label.png"} if dataset.has_labels else {}
-        )
-        lines += ["", f"[splits.{json.dumps(split, ensure_ascii=False)}]", *map(_entry, globs.items())]
+        lines += ["", f"[splits.{toml_value(split)}]", *toml_entry("images", f"{start}.image.*")]
+        lines += toml_entry("labels", f"{start}.label.png") if dataset.has_labels else []
     return "\n".join(lines) + "\n"
-
-
-def _entry(item: tuple[str, object]) -> str:
-    return (
-        f"{item[0]} = {json.dumps(item[1], ensure_ascii=False)}"  # JSON's strings and lists are valid in TOML
-    )

@@ -10,6 +10,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -59,15 +60,18 @@ def command_line() -> str:
 
     ``--stop-at``, with which the command would stop again, is left out.
     """
-    words = re.sub(r"(^|\0)--stop-at[=\0]\d+", "", "\0".join(sys.argv[1:])).split("\0")
+    before = ["", *sys.argv[1:]]
+    is_stop = [word == "--stop-at" or last == "--stop-at" for last, word in pairwise(before)]
+    given = zip(sys.argv[1:], is_stop, strict=True)
+    words = [word for word, stop in given if not stop and not word.startswith("--stop-at=")]
     program = Path(sys.argv[0])
     is_package = program.name == "__main__.py"
     name = program.parent.name if is_package else program.name
     if num_ranks() > 1:
         module = ["-m", "iccld"] if name == "iccld" else [name]
-        return shlex.join(["torchrun", "--nproc-per-node", str(num_ranks()), *module, *filter(None, words)])
+        return shlex.join(["torchrun", "--nproc-per-node", str(num_ranks()), *module, *words])
     start = ["python", "-m"] if is_package and name == "iccld" else []
-    return shlex.join([*start, name, *filter(None, words)])
+    return shlex.join([*start, name, *words])
 
 
 def describe_machine(threads: int, device: str) -> dict[str, Any]:

@@ -67,6 +67,7 @@ def test_a_package_inside_a_repository_of_the_user_has_no_commit(
         (["/x/src/iccld/__main__.py", "demo"], "python -m iccld demo"),
         (["iccld", "train", "demo", "--stop-at", "30", "--steps", "40"], "iccld train demo --steps 40"),
         (["iccld", "train", "demo", "--steps", "40", "--stop-at=3"], "iccld train demo --steps 40"),
+        (["iccld", "predict", "", "a"], "iccld predict '' a"),
     ],
 )
 def test_the_command_can_be_typed_again(

@@ -37,9 +37,7 @@ class Evidence:
     rows: dict[int, float] = field(default_factory=dict)  # id → mean row, from 0 (top) to 1 (bottom)
     colors: Counter[Color] = field(default_factory=Counter)  # color → number of pixels, in color-coded maps
     palette: dict[int, Color] = field(default_factory=dict)  # id → color, in files with a palette
-    soft: list[tuple[Path, Softness]] = field(
-        default_factory=list
-    )  # maps that were altered by compression or interpolation
+    soft: list[tuple[Path, Softness]] = field(default_factory=list)  # compressed or interpolated maps
     hard: set[int] = field(default_factory=set)  # ids or gray values in maps that are not soft
     bright: int = 0
     fault: str = ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import textwrap
@@ -13,7 +12,7 @@ from typing import Any
 
 from iccld.data.autodetect.evidence import Evidence
 from iccld.data.autodetect.meaning import Meaning
-from iccld.data.description import Description
+from iccld.data.description import Description, toml_entry, toml_value
 from iccld.data.folders import data_key
 from iccld.data.layouts import described_folder
 from iccld.data.matching import list_images
@@ -180,12 +179,14 @@ def to_toml(guess: Guess, *, role: str | None = None, outside: bool = False) -> 
     lines.append("")
     tables = {key: value.pop(key) for key, item in [*value.items()] if isinstance(item, dict)}
     for key, item in value.items():
-        lines += _classes(guess, item) if key == "classes" and isinstance(item, list) else _entry(key, item)
+        lines += (
+            _classes(guess, item) if key == "classes" and isinstance(item, list) else toml_entry(key, item)
+        )
     if "role" not in value:
         lines.append('# role = "source"   # or "target", which needs no labels')
     tables |= {f"splits.{name}": table for name, table in tables.pop("splits", {}).items()}
     for name, table in tables.items():
-        lines += ["", f"[{name}]", *(line for key, item in table.items() for line in _entry(key, item))]
+        lines += ["", f"[{name}]", *(line for key, item in table.items() for line in toml_entry(key, item))]
     return "\n".join(lines) + "\n"
 
 
@@ -199,26 +200,11 @@ def _classes(guess: Guess, names: list[str]) -> list[str]:
             if labels.get(raw, IGNORE) != IGNORE:
                 pixels[labels[raw]] += count
     total = max(1, sum(pixels.values()))
-    rows = [f"  {_value(name)}," for name in names]
+    rows = [f"  {toml_value(name)}," for name in names]
     width = max(map(len, rows))
     shares = [f"{n / total:.2%} of the pixels read" if n else "not seen" for n in pixels.values()]
     lines = [f"{row:<{width}}  # {share}" for row, share in zip(rows, shares, strict=True)]
     return ["classes = [", *lines, "]"]
-
-
-def _entry(key: str, item: Any) -> list[str]:
-    """Returns the lines of a key and its value. A long list has one line per item."""
-    key = key if re.fullmatch(r"[\w-]+", key, re.ASCII) else _value(key)
-    line = f"{key} = {_value(item)}"
-    if len(line) <= _WIDTH or not isinstance(item, list):
-        return [line]
-    return [f"{key} = [", *(f"  {_value(each)}," for each in item), "]"]
-
-
-def _value(item: Any) -> str:
-    """Returns a string, number, boolean or list in TOML syntax. For these types, TOML and JSON have the same syntax."""
-    written = json.dumps(item, ensure_ascii=False)
-    return "".join(c if visible(c) == c else f"\\U{ord(c):08x}" for c in written)
 
 
 def _count(number: int, thing: str) -> str:
