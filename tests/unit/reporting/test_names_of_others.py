@@ -12,7 +12,7 @@ import pytest
 from markdown_it import MarkdownIt
 
 from iccld.config import TrainConfig, to_dict
-from iccld.data.autodetect.guess import _value
+from iccld.data.description import toml_value
 from iccld.errors import InputError
 from iccld.inference.ranking import Ranked, write_ranking
 from iccld.labels import LabelSpace, custom_protocol
@@ -90,7 +90,7 @@ def test_cells_of_a_ranking_are_no_formulas_and_stay_paths(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("text", ["a\x7fb", 'a"\\x41\n', "\u202eb", "\U000e0041", "ä 道", *NAMES])
 def test_texts_of_toml_come_back(text: str) -> None:
-    line = f"a = {_value(text)}"
+    line = f"a = {toml_value(text)}"
     assert tomllib.loads(line) == {"a": text}
     assert line.isprintable()
 
