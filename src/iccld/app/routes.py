@@ -2,7 +2,7 @@
 
 | method | path | response or effect |
 |---|---|---|
-| GET | `/`, `/page.css`, `/page.js`, `/brush.js` | the page, its style and its scripts |
+| GET | `/`, `/page.css`, `/page.js`, `/brush.js`, `/adapt.js` | the page, its style and its scripts |
 | POST | `/sessions` | opens a session; returns the session's token and the initial content of the page |
 | POST | `/sessions/TOKEN/upload?name=NAME` | stores the body as the session's file |
 | POST | `/sessions/TOKEN/segment` | segments the file; returns JSON lines with progress and with the result or error |
@@ -10,9 +10,12 @@
 | GET | `/sessions/TOKEN/labels/INDEX` | gray PNG of one model's label map, with the ids of `iccld predict` |
 | GET | `/sessions/TOKEN/masks` | zip file of label maps, color maps and uncertainty maps |
 | GET | `/sessions/TOKEN/clip/INDEX` | MP4 video with the overlay of one model |
+| POST | `/sessions/TOKEN/compare/SECRET` | shows the app's model beside an adapted one; returns the page's content |
 | POST | `/sessions/TOKEN/alive` | keeps the session open |
 | POST | `/sessions/TOKEN/clear` | removes the data of the session |
 | POST | `/sessions/TOKEN/end` | ends the session |
+
+The routes of adaptations are listed in ``iccld.app.adaptation_routes``.
 """
 
 from __future__ import annotations
@@ -36,34 +39,43 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 
+from iccld.app.adaptation_routes import LONGEST_SETTINGS, AdaptationRoutes, receive_body
+from iccld.app.adaptations import Adaptations
 from iccld.app.answers import Drawing, Settings, encode_labels, encode_view, pack_masks
 from iccld.app.service import Service, page_facts
 from iccld.app.sessions import FullError, Session
 from iccld.documents import build, parse_json
 from iccld.errors import InputError, RunFailedError
 
-_LONGEST_SETTINGS = 64 * 1024  # maximum size in bytes of the settings in a request
 _MOST_WAITING = 2  # maximum number of predictions per page: one running and one waiting
 _SWEEP_SECONDS = 15
-_STALLED_SECONDS = 60  # seconds without a received byte before an upload is aborted
 _REFUSALS = (HTTPException, InputError, RunFailedError, ClientDisconnect)
 
 
 class Routes:
-    """The HTTP routes of the app. ``app`` is the ASGI application, which ``iccld.app.guard.Guard`` must wrap."""
+    """The HTTP routes of the app. ``app`` is the ASGI application, which ``iccld.app.guard.Guard`` must wrap.
 
-    def __init__(self, service: Service) -> None:
+    Without ``adaptations``, pages cannot adapt the model.
+    """
+
+    def __init__(self, service: Service, adaptations: Adaptations | None = None) -> None:
         self._service, self._sessions = service, service.sessions
         # All pages share one thread for predictions and two threads for drawing.
         self._predicting, self._drawing = ThreadPoolExecutor(1), ThreadPoolExecutor(2)
         self._predictions: set[Future[Any]] = set()
+        self._adapting: AdaptationRoutes | None = None
+        self._proposed: dict[str, Any] | None = None
+        if adaptations is not None:
+            self._adapting = AdaptationRoutes(adaptations, service.models[0], self._predicting)
+            self._proposed = {"steps": adaptations.default_steps, "model": service.models[0].name}
         of_session = [
             Route("/upload", self._upload, methods=["POST"]),
-            Route("/segment", self._segment, methods=["POST"], max_body_size=_LONGEST_SETTINGS),
+            Route("/segment", self._segment, methods=["POST"], max_body_size=LONGEST_SETTINGS),
             Route("/picture/{index:int}", self._picture),
             Route("/labels/{index:int}", self._labels),
             Route("/masks", self._masks),
             Route("/clip/{index:int}", self._clip),
+            Route("/compare/{secret}", self._compare, methods=["POST"]),
             Route("/alive", self._doing(lambda _: None), methods=["POST"]),
             Route("/clear", self._doing(Session.clear), methods=["POST"]),
             Route("/end", self._doing(self._sessions.end), methods=["POST"]),
@@ -74,6 +86,8 @@ class Routes:
                 Route("/page.css", _asset("page.css", "text/css")),
                 Route("/page.js", _asset("page.js", "text/javascript")),
                 Route("/brush.js", _asset("brush.js", "text/javascript")),
+                Route("/adapt.js", _asset("adapt.js", "text/javascript")),
+                *(self._adapting.routes if self._adapting else ()),
                 Route("/sessions", self._begin, methods=["POST"]),
                 Mount("/sessions/{token}", routes=of_session),
             ],
@@ -89,6 +103,8 @@ class Routes:
         """
         for executor in (self._predicting, self._drawing):
             executor.shutdown(wait=False, cancel_futures=True)
+        if self._adapting is not None:
+            self._adapting.shut_down()
         return not wait(self._predictions, seconds).not_done
 
     @asynccontextmanager
@@ -113,18 +129,25 @@ class Routes:
             session = self._sessions.begin()
         except FullError as error:
             raise HTTPException(503, str(error)) from error
-        facts = page_facts(self._service.models, self._sessions.max_upload_bytes)
-        return JSONResponse({"session": session.token, **facts}, 201)
+        return JSONResponse({"session": session.token, **self._facts(session)}, 201)
+
+    def _facts(self, session: Session) -> dict[str, Any]:
+        facts = page_facts(self._service.models_of(session), self._sessions.max_upload_bytes)
+        return {**facts, "adaptation": self._proposed}
+
+    async def _compare(self, request: Request) -> Response:
+        session = self._find(request)
+        if self._adapting is None:
+            raise HTTPException(404, "This app does not adapt models")
+        adapted = await self._adapting.load_model(request.path_params["secret"])
+        session.forget()
+        session.models = (self._service.models[0], adapted)
+        return JSONResponse(self._facts(session))
 
     async def _upload(self, request: Request) -> Response:
         session = self._find(request)
         with self._sessions.receive(session, request.query_params.get("name", "")) as write:
-            parts = aiter(request.stream())
-            try:
-                while (part := await asyncio.wait_for(anext(parts, None), _STALLED_SECONDS)) is not None:
-                    write(part)
-            except TimeoutError as error:
-                raise HTTPException(408, "The file stopped arriving; upload it again") from error
+            await receive_body(request, write)
         assert session.upload is not None
         kind = "video" if session.upload.is_video else "image"
         return JSONResponse({"name": session.upload.name, "kind": kind}, 201)

@@ -44,13 +44,17 @@ def serve(
     port: int,
     max_upload_mb: int,
     allow_host: Sequence[str] = (),
+    adapt_in: Path | None = None,
+    default_steps: int = 400,
     **options: Any,
 ) -> None:
     """Loads the models and serves the app until the process is interrupted.
 
     If a prediction is still running two seconds after the interruption, the process exits without waiting for the
-    prediction. Port 0 means any free port. ``max_upload_mb`` is the maximum size of an upload in MiB. See
-    ``iccld.app.guard.parse_hosts`` for ``allow_host`` and ``iccld.app.answers.load_models`` for ``options``.
+    prediction. Port 0 means any free port. ``max_upload_mb`` is the maximum size of an upload in MiB. ``adapt_in`` is
+    the folder for adaptations that pages start, and ``default_steps`` is the number of training steps that they
+    propose. See ``iccld.app.guard.parse_hosts`` for ``allow_host`` and ``iccld.app.answers.load_models`` for
+    ``options``.
 
     Raises:
         InputError: A model does not exist, Starlette or Uvicorn is missing, or the port is not available.
@@ -62,6 +66,7 @@ def serve(
     except ImportError as error:
         raise InputError(f"iccld app needs starlette and uvicorn; {how_to_install('app')}") from error
     with bind(host, port) as listener:
+        from iccld.app.adaptations import Adaptations
         from iccld.app.answers import load_models
         from iccld.app.guard import Guard, parse_hosts
         from iccld.app.routes import Routes
@@ -77,7 +82,14 @@ def serve(
             # On Windows, open files cannot be removed. The resulting errors at shutdown are ignored.
             with tempfile.TemporaryDirectory(prefix="iccld-app-", ignore_cleanup_errors=True) as folder:
                 sessions = Sessions(Path(folder), largest, max_disk_bytes=_DISK_FACTOR * largest)
-                routes = Routes(Service(loaded, sessions))
+                adaptations = None
+                if adapt_in is not None:
+                    flags = [f"--{name}={options[name]}" for name in ("device", "threads")]
+                    sizes = (largest, _DISK_FACTOR * largest)
+                    local = Path(models[0])
+                    model = str(local.resolve()) if local.is_dir() else models[0]
+                    adaptations = Adaptations(adapt_in.expanduser(), model, default_steps, *sizes, flags)
+                routes = Routes(Service(loaded, sessions), adaptations)
                 guard = Guard(routes.app, port=port, allowed=allowed)
                 _greet(address, port)
                 try:

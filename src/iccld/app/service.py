@@ -94,6 +94,10 @@ class Service:
     def __init__(self, models: Sequence[AppModel], sessions: Sessions) -> None:
         self.models, self.sessions = tuple(models), sessions
 
+    def models_of(self, session: Session) -> tuple[AppModel, ...]:
+        """Returns the models that segment the uploads of a session."""
+        return session.models or self.models
+
     def segment(self, session: Session, settings: Settings, progress: Progress) -> dict[str, Any]:
         """Segments the upload of a session and describes the result. After an error, no older result is kept."""
         upload = session.upload
@@ -109,14 +113,15 @@ class Service:
 
     def _image(self, session: Session, upload: Upload, settings: Settings, _: Progress) -> dict[str, Any]:
         image = upload.read()
-        answers = answer_image(self.models, image, upload.name, steps=settings.steps, draws=settings.draws)
+        models = self.models_of(session)
+        answers = answer_image(models, image, upload.name, steps=settings.steps, draws=settings.draws)
         self.sessions.keep(session, answers)
         both, asked = answers.answers, (settings.steps, settings.draws)
         return {
             "kind": "image",
             "facts": [_facts(a.model, f"{a.seconds * 1000:.0f} ms", a.labels.shape, asked) for a in both],
             "agreement": agreement_text(agreement(*both)) if len(both) == 2 else "",
-            "legend": legend(self.models, answers),
+            "legend": legend(models, answers),
         }
 
     def _clip(
@@ -125,7 +130,8 @@ class Service:
         session.forget()
         facts = []
         stem = upload.name.rpartition(".")[0]
-        for number, model in enumerate(self.models, start=1):
+        models = self.models_of(session)
+        for number, model in enumerate(models, start=1):
 
             def tell(done: int, total: int, name: str = model.name) -> None:
                 if self.sessions.room() < 0:
@@ -134,10 +140,10 @@ class Service:
 
             target = session.folder / f"{secrets.token_hex(8)}.mp4"
             clip = segment_video(model, upload, target, settings, tell)
-            suffix = f"_model{number}" if len(self.models) > 1 else ""
+            suffix = f"_model{number}" if len(models) > 1 else ""
             session.clips = (*session.clips, (target, f"{stem}_overlay{suffix}.mp4"))
             facts.append(clip_facts(model, clip, (settings.steps, settings.draws)))
-        return {"kind": "video", "facts": facts, "agreement": "", "legend": legend(self.models)}
+        return {"kind": "video", "facts": facts, "agreement": "", "legend": legend(models)}
 
 
 def page_facts(models: Sequence[AppModel], max_upload_bytes: int) -> dict[str, Any]:

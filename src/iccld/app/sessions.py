@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from iccld.app.answers import Answers
+from iccld.app.answers import Answers, AppModel
 from iccld.data.image_files import IMAGE_SUFFIXES, image_size, read_image
 from iccld.data.inputs import VIDEO_SUFFIXES
 from iccld.drawing import Image
@@ -89,11 +89,42 @@ def check_pixels(name: str, height: int, width: int, *, max_pixels: int = MAX_PI
         raise InputError(f"{name}: has {width}×{height} pixels, more than the {most}; make it smaller")
 
 
+@contextmanager
+def storing(upload: Upload, *, most: int, room: int) -> Iterator[Callable[[bytes], None]]:
+    """Creates the file of an upload. Yields a function that writes the next part of the file.
+
+    ``most`` is the maximum size of the file in bytes, and ``room`` is the number of bytes left for all files. If the
+    ``with`` block ends with an error, the file is removed. Raises ``FullError`` if the file would be too large or
+    cannot be written.
+    """
+    received = 0
+
+    def write(part: bytes) -> None:
+        nonlocal received
+        received += len(part)
+        if received > most:
+            raise FullError(f"{upload.name}: is larger than the {most / 2**20:g} MiB that are taken here")
+        if received > room:
+            raise FullError(f"{upload.name}: there is no room for it; try again in some minutes")
+        try:
+            file.write(part)
+        except OSError as error:
+            raise FullError(f"{upload.name}: could not be stored ({error.strerror})") from error
+
+    try:
+        with open(upload.path, "xb") as file:
+            yield write
+    except BaseException:
+        upload.path.unlink(missing_ok=True)
+        raise
+
+
 @dataclass(eq=False)
 class Session:
     """The data of one open page: at most one upload, and the predictions or videos made from the upload.
 
     ``token`` is the secret that identifies the page's requests. ``folder`` contains only the files of this session.
+    ``models`` are the models that segment the upload. If it is empty, the models of the app are used.
     ``clips`` contains the path of each written video and the file name for downloads of the video. ``seen`` is the time
     of the last request. ``working`` is the number of waiting and running predictions. These predictions stop when
     ``ended`` is set.
@@ -101,6 +132,7 @@ class Session:
 
     token: str
     folder: Path
+    models: tuple[AppModel, ...] = ()
     upload: Upload | None = None
     answers: Answers | None = None
     clips: tuple[tuple[Path, str], ...] = ()
@@ -210,27 +242,12 @@ class Sessions:
         name = safe_name(name)
         upload = Upload(session.folder / f"{secrets.token_hex(8)}{suffix_of(name)}", name)
         session.clear()
-        room, received = self.room(), 0
-
-        def write(part: bytes) -> None:
-            nonlocal received
-            received += len(part)
-            if received > self.max_upload_bytes:
-                most = f"{self.max_upload_bytes / 2**20:g} MiB"
-                raise FullError(f"{name}: is larger than the {most} that are taken here")
-            if received > room:
-                raise FullError(f"{name}: there is no room for it; try again in some minutes")
-            try:
-                file.write(part)
-            except OSError as error:
-                raise FullError(f"{name}: could not be stored ({error.strerror})") from error
-
         try:
-            with open(upload.path, "xb") as file:
+            with storing(upload, most=self.max_upload_bytes, room=self.room()) as write:
                 yield write
             session.upload = upload
         finally:
-            if session.upload is not upload or session.ended.is_set():
+            if session.ended.is_set():
                 upload.path.unlink(missing_ok=True)
 
     def room(self) -> int:

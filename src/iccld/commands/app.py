@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 from tyro.conf import Positional, arg
@@ -19,6 +20,7 @@ class AppArgs:
 
       iccld app runs/mine
       iccld app runs/mine runs/other        (compares two models)
+      iccld app streets --adapt-in runs/app (also adapts the model to folders of images)
 
     By default (see --host), only browsers on this machine can open the page. The page loads nothing from other servers
     and sends nothing to them. Uploads are stored in a temporary folder and removed when the page is closed.
@@ -39,6 +41,9 @@ class AppArgs:
     name of a proxy or of this machine in the network. Requests with any other host are rejected."""
     max_upload_mb: Annotated[int, Range(1, 10**6)] = 50
     """Maximum size of an uploaded file in MiB."""
+    adapt_in: Annotated[Path | None, arg(metavar="FOLDER")] = None
+    """Folder for adaptations. With this flag, everyone who can open the page can adapt the first model to a folder of
+    unlabeled images. Images and runs stay in the folder until they are removed on the page."""
     device: Device = "auto"
     precision: Precision = "auto"
     """Precision: fp32, bf16 or auto. auto means the precision of an exported file. For other models, auto means bf16 on
@@ -51,5 +56,12 @@ class AppArgs:
 
         if not 1 <= len(self.models) <= 2:
             raise InputError(f"{len(self.models)} models given; give one, or two to compare")
-        serve(**vars(self))
+        settings = vars(self)
+        if self.adapt_in is not None:
+            from iccld.commands.adapt import like_stored
+            from iccld.presets import get_preset
+
+            config = like_stored(get_preset("adapt").config, self.models[0])
+            settings = {**settings, "default_steps": config.steps}
+        serve(**settings)
         return 0

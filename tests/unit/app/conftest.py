@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from iccld.app.adaptations import Adaptations
 from iccld.app.answers import AppModel
 from iccld.app.service import Service
 from iccld.app.sessions import Sessions, Upload
@@ -98,7 +99,11 @@ def serve(make_model: Callable[..., AppModel], tmp_path: Path) -> Callable[..., 
 
     @contextmanager
     def run(
-        models: list[AppModel] | None = None, *, allowed: tuple[str, ...] = (), **limits: Any
+        models: list[AppModel] | None = None,
+        *,
+        allowed: tuple[str, ...] = (),
+        adaptations: Adaptations | None = None,
+        **limits: Any,
     ) -> Iterator[Served]:
         import uvicorn
 
@@ -112,7 +117,8 @@ def serve(make_model: Callable[..., AppModel], tmp_path: Path) -> Callable[..., 
         service = Service(models or [make_model()], Sessions(root, **sizes))
         with bind("127.0.0.1", 0) as listener:
             port = listener.getsockname()[1]
-            guard = Guard(Routes(service).app, port=port, allowed=allowed)
+            routes = Routes(service, adaptations)
+            guard = Guard(routes.app, port=port, allowed=allowed)
             server = uvicorn.Server(uvicorn.Config(guard, **SERVER_SETTINGS))
             thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
             thread.start()
@@ -121,6 +127,7 @@ def serve(make_model: Callable[..., AppModel], tmp_path: Path) -> Callable[..., 
             finally:
                 server.should_exit = True
                 thread.join(30)
+                assert routes.is_idle_within(30)
             assert not thread.is_alive()
 
     return run

@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 from starlette.routing import Mount, Route
 
+from iccld.app.adaptations import Adaptations
 from iccld.app.answers import AppModel
 from iccld.app.routes import Routes
 
@@ -37,18 +38,23 @@ def _uploaded(client: Any, content: bytes | None = None, name: str = "street.png
     return session
 
 
+def _routes(routes: Routes) -> set[tuple[str, ...]]:
+    found = routes.app.routes
+    inner = [(mount.path, r) for mount in found if isinstance(mount, Mount) for r in mount.routes]
+    all_routes = [*(("", r) for r in found if isinstance(r, Route)), *inner]
+    return {(f"{start}{r.path}", *sorted(r.methods - {"HEAD"})) for start, r in all_routes}
+
+
 def test_these_are_all_routes(serve: Callable[..., Any]) -> None:
     """Whoever adds one states here what it gives away; none takes the name of a file."""
     with serve() as served:
-        found = Routes(served.service).app.routes
-        inner = [(mount.path, r) for mount in found if isinstance(mount, Mount) for r in mount.routes]
-        all_routes = [*(("", r) for r in found if isinstance(r, Route)), *inner]
-        routes = {(f"{start}{r.path}", *sorted(r.methods - {"HEAD"})) for start, r in all_routes}
+        routes = _routes(Routes(served.service))
     assert routes == {
         ("/", "GET"),
         ("/page.css", "GET"),
         ("/page.js", "GET"),
         ("/brush.js", "GET"),
+        ("/adapt.js", "GET"),
         ("/sessions", "POST"),
         ("/sessions/{token}/upload", "POST"),
         ("/sessions/{token}/segment", "POST"),
@@ -56,9 +62,28 @@ def test_these_are_all_routes(serve: Callable[..., Any]) -> None:
         ("/sessions/{token}/labels/{index:int}", "GET"),
         ("/sessions/{token}/masks", "GET"),
         ("/sessions/{token}/clip/{index:int}", "GET"),
+        ("/sessions/{token}/compare/{secret}", "POST"),
         ("/sessions/{token}/alive", "POST"),
         ("/sessions/{token}/clear", "POST"),
         ("/sessions/{token}/end", "POST"),
+    }
+
+
+def test_adaptations_add_these_routes(serve: Callable[..., Any], tmp_path: Path) -> None:
+    with serve() as served:
+        adaptations = Adaptations(tmp_path, "streets", 400, 1, 1)
+        added = _routes(Routes(served.service, adaptations)) - _routes(Routes(served.service))
+    assert added == {
+        ("/adaptations", "POST"),
+        ("/adaptations/{secret}/", "GET"),
+        ("/adaptations/{secret}/images", "POST"),
+        ("/adaptations/{secret}/start", "POST"),
+        ("/adaptations/{secret}/stop", "POST"),
+        ("/adaptations/{secret}/remove", "POST"),
+        ("/adaptations/{secret}/frame/{index:int}", "GET"),
+        ("/adaptations/{secret}/onnx", "POST"),
+        ("/adaptations/{secret}/model.onnx", "GET"),
+        ("/adaptations/{secret}/model.zip", "GET"),
     }
 
 
@@ -250,7 +275,7 @@ def test_too_much(serve: Callable[..., Any]) -> None:
 
 
 def test_an_upload_that_stalls_is_refused(serve: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("iccld.app.routes._STALLED_SECONDS", 0.2)
+    monkeypatch.setattr("iccld.app.adaptation_routes._STALLED_SECONDS", 0.2)
     with serve() as served:
         token, port = served.client.begin().encode(), served.client.port
         head = b"POST %s/upload?name=a.png HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nContent-Length: 9000\r\n\r\n"

@@ -10,6 +10,7 @@ let file = null; // file that the user selected
 let kind = null; // "image" or "video", set after the upload
 let answer = null; // result that the page shows
 let panes = [];
+let compared = null; // secret of the adaptation whose model is shown beside the model of the app
 let largest = Infinity; // maximum file size in bytes
 
 // -- talking to the server --------------------------------------------------------------------------------
@@ -39,8 +40,9 @@ const within = (path) => `/sessions/${token}/${path}`;
 const post = (path, body) => ask(within(path), {method: "POST", headers: HEADERS, body: JSON.stringify(body || {})});
 
 async function begin() {
-  const page = await (await ask("/sessions", {method: "POST"})).json();
+  let page = await (await ask("/sessions", {method: "POST"})).json();
   token = page.session;
+  if (compared) page = await (await post(`compare/${compared}`)).json();
   return page;
 }
 
@@ -310,6 +312,7 @@ function connect() {
   document.addEventListener("dragover", () => drop.classList.add("over"));
   for (const name of ["dragleave", "drop"]) document.addEventListener(name, () => drop.classList.remove("over"));
   document.addEventListener("drop", (event) => {
+    if (takesFolder(event)) return;
     if (event.dataTransfer.files.length) choose(event.dataTransfer.files[0]);
   });
   for (const name of ["#opacity", "#steps", "#draws"]) {
@@ -343,22 +346,37 @@ function setSlider(name, facts) {
   $(`${name} output`).textContent = facts.value;
 }
 
+// Shows the models of the page. Earlier panes are replaced.
+function present(page) {
+  largest = page.max_upload_bytes;
+  $("#panes").replaceChildren();
+  panes = page.models.map(makePane);
+  $("#models").textContent = page.models.map((m) => `${m.name} (${m.classes} classes)`).join(" and ");
+  $("#hint").textContent = page.hint;
+  $("#settings-note").textContent = page.settings_note;
+  $("#settings-note").hidden = !page.settings_note;
+  const of = page.models.length > 1 ? `, ${page.models.map((m) => m.name).join(" / ")}` : "";
+  $("#legend legend").textContent = `Classes, share of pixels${of}`;
+  setSlider("#steps", page.steps);
+  setSlider("#draws", page.draws);
+  paintLegend(page.legend);
+}
+
+// Shows an adapted model beside the model of the app. A selected image is segmented again.
+async function compareWith(secret) {
+  const page = await (await inSession(() => post(`compare/${secret}`))).json();
+  compared = secret;
+  clearAnswer();
+  present(page);
+  if (file) segment();
+}
+
 (async () => {
   try {
     const page = await begin();
-    largest = page.max_upload_bytes;
-    panes = page.models.map(makePane);
-    $("#models").textContent = page.models.map((m) => `${m.name} (${m.classes} classes)`).join(" and ");
-    $("#hint").textContent = page.hint;
-    $("#settings-note").textContent = page.settings_note;
-    $("#settings-note").hidden = !page.settings_note;
-    if (page.models.length > 1) {
-      $("#legend legend").textContent = `Classes, share of pixels, ${page.models.map((m) => m.name).join(" / ")}`;
-    }
-    setSlider("#steps", page.steps);
-    setSlider("#draws", page.draws);
-    paintLegend(page.legend);
+    present(page);
     connect();
+    if (page.adaptation) await offerAdaptation(page.adaptation);
     document.body.dataset.ready = "yes";
   } catch (error) {
     complain(error.message);
