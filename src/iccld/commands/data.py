@@ -36,6 +36,8 @@ OptionalRole = Annotated[
 OptionalUnlabeled = Annotated[
     Literal["ignore", "background"] | None, arg(metavar="ignore|background", help_behavior_hint="")
 ]
+_HUB = "hf:"
+_HUB_FILES = ("*.parquet", "id2label.json", "*/id2label.json")
 ClassNames = Annotated[tuple[str, ...], arg(metavar="NAME...", help_behavior_hint="")]
 
 
@@ -49,6 +51,8 @@ class DataInitArgs:
 
     Example: iccld data init datasets/coco --unlabeled background
 
+    Example: iccld data init hf:USER/NAME --out datasets/name
+
     The command detects Cityscapes, GTA5, SYNTHIA, CamVid, Pascal VOC, BDD100K, Mapillary Vistas, IDD and ACDC. It
     also detects your own data: a folder images/, alone or with a folder labels/ of files with the same names. Labels
     can be trainIds, labelIds, your own ids, black-and-white masks or colors. Comments in dataset.toml explain what was
@@ -60,7 +64,8 @@ class DataInitArgs:
     """
 
     folder: Annotated[Positional[Path], arg(metavar="FOLDER")]
-    """Folder of the data set."""
+    """Folder of the data set. hf:USER/NAME[@REVISION] downloads the Parquet files of a data set on the Hugging Face
+    hub into the folder of --out."""
     role: OptionalRole = None
     """Role of the data set: source (labels for training are required) or target (no labels are required)."""
     classes: ClassNames = ()
@@ -86,6 +91,8 @@ class DataInitArgs:
         if path.exists() and not self.force and not self.dry_run:
             ways = "--force replaces it, --dry-run shows what would be written"
             raise InputError(f"{path}: is there already; {ways}")
+        if str(self.folder).startswith(_HUB):
+            return self._downloaded().run()
         guess, drawn = self._guess()
         if self.role == "source":
             self._require_labels(guess)
@@ -140,17 +147,35 @@ class DataInitArgs:
             raise InputError("--unlabeled: there are no annotations to draw, which it is for; leave it out")
         return guess, None
 
+    def _downloaded(self) -> DataInitArgs:
+        """Downloads the Parquet files of a data set on the hub, and returns the arguments for their folder."""
+        from iccld.data.foreign.tables import find_tables
+        from iccld.models.hub import fetch, split_id
+
+        name = str(self.folder).removeprefix(_HUB)
+        parts = split_id(name)
+        if parts is None:
+            raise InputError(f"{self.folder}: is not the name of a data set; give hf:USER/NAME[@REVISION]")
+        if self.out is None or self.dry_run:
+            raise InputError(f"{self.folder}: is downloaded; give its folder with --out, without --dry-run")
+        fetch(*parts, _HUB_FILES, dataset_into=self.out)
+        if not find_tables(self.out):
+            remedy = f"try {_HUB}{parts[0]}@refs/convert/parquet, or download its files"
+            raise InputError(f"{self.folder}: has no Parquet files; {remedy}")
+        return replace(self, folder=self.out, out=None)
+
     def _extracted(self, tables: list[Path]) -> Guess:
         """Extracts the images of Parquet files and returns the data set that they form."""
         from iccld.data.autodetect.detect import guess_folder
-        from iccld.data.foreign.tables import extract
+        from iccld.data.foreign.tables import extract, read_names
 
         if self.out is not None or self.dry_run:
             raise InputError(
                 f"{tables[0]}: images are extracted into {self.folder}; leave out --out and --dry-run"
             )
+        names = self.classes or read_names(self.folder)
         extract(tables, self.folder)
-        return guess_folder(self.folder, names=self.classes)
+        return guess_folder(self.folder, names=names)
 
     def _require_labels(self, guess: Guess) -> None:
         bare = [name for name, entry in guess.splits.items() if not entry.labels]

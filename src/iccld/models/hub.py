@@ -8,6 +8,7 @@ import re
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from iccld.errors import InputError, first_line
 from iccld.escaping import drawing_on_stderr
@@ -52,20 +53,25 @@ def check_repo_id(repo_id: str) -> None:
         raise InputError(f"{repo_id}: cannot be the name of a repository ({why}); give USER/MODEL") from error
 
 
-def fetch(repo_id: str, revision: str | None, patterns: Sequence[str]) -> Path:
+def fetch(
+    repo_id: str, revision: str | None, patterns: Sequence[str], *, dataset_into: Path | None = None
+) -> Path:
     """Returns the cached folder of a hub repository. Downloads missing files that match the glob patterns.
 
-    Raises ``InputError`` if the repository cannot be read.
+    ``dataset_into`` is the folder for the files of a data set, which are not cached. Without it, the repository is a
+    model. Raises ``InputError`` if the repository cannot be read.
     """
     from huggingface_hub import snapshot_download
 
+    kind = None if dataset_into is None else "dataset"
+    choice: dict[str, Any] = {"revision": revision, "repo_type": kind, "local_dir": dataset_into}
     try:
         with _bars_in_terminals_alone():
-            return Path(snapshot_download(repo_id, revision=revision, allow_patterns=list(patterns)))
+            return Path(str(snapshot_download(repo_id, allow_patterns=list(patterns), **choice)))
     except Exception as error:  # the hub's client raises many kinds of exceptions
         name = f"{repo_id}@{revision}" if revision else repo_id
         raise InputError(
-            f"{name}: no such folder, and the hub could not give a model of that id ({_explain(error)}); "
+            f"{name}: no such folder, and the hub could not give a {kind or 'model'} of that id ({_explain(error)}); "
             "check the path, or the id and the connection"
         ) from error
 

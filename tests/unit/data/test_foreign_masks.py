@@ -18,6 +18,7 @@ from iccld.cli import main
 from iccld.data.autodetect.detect import guess_folder
 from iccld.data.datasets import open_dataset
 from iccld.data.foreign.find import find_format
+from iccld.data.foreign.tables import read_names
 from iccld.errors import InputError
 
 CLASSES = ("car", "road", "sky")
@@ -206,3 +207,69 @@ def test_two_names_for_one_id_are_refused(tmp_path: Path) -> None:
         guess_folder(nnunet(tmp_path, {"a": 0, "b": 0}))
     with pytest.raises(InputError, match="only labels of one id"):
         guess_folder(nnunet(tmp_path, {"a": "²"}))
+
+
+@pytest.mark.parametrize("revision", [None, "v1", "refs/convert/parquet"])
+def test_a_data_set_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, revision: str | None) -> None:
+    rng, out = np.random.default_rng(0), tmp_path / "set"
+    maps = [random_ids(rng, [0, 1]) for _ in range(3)]
+
+    def download(repo_id: str, **asked: Any) -> str:
+        assert (repo_id, asked["revision"], asked["repo_type"]) == ("user/name", revision, "dataset")
+        assert asked["local_dir"] == out
+        columns = {
+            "image": [picture(tmp_path, random_image(rng), "jpg") for _ in maps],
+            "label": [picture(tmp_path, m, "png") for m in maps],
+        }
+        table(out / "data" / "train-00000-of-00001.parquet", columns)
+        (out / "id2label.json").write_text('{"1": "car", "0": "road"}')
+        return str(out)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    name = "hf:user/name" + (f"@{revision}" if revision else "")
+    assert main(["data", "init", name, "--out", str(out)]) == 0
+    data = open_dataset("folder", out, split="train")
+    assert data.label_space.names == ("road", "car")
+    for index, expected in enumerate(maps):
+        np.testing.assert_array_equal(data.label(index), expected)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["hf:name", "--out", "OUT"], "is not the name of a data set; give hf:USER/NAME[@REVISION]"),
+        (["hf:user/name"], "give its folder with --out"),
+        (["hf:user/name", "--out", "OUT"], "has no Parquet files; try hf:user/name@refs/convert/parquet"),
+    ],
+)
+def test_names_of_the_hub_that_give_no_data_set(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **asked: str(asked["local_dir"]))
+    (tmp_path / "OUT").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert main(["data", "init", *words]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_without_a_connection_the_name_is_in_the_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object, **__: object) -> str:
+        raise ConnectionError("no route to host")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fail)
+    assert main(["data", "init", "hf:user/name", "--out", str(tmp_path / "set")]) == 2
+    err = capsys.readouterr().err
+    assert "user/name: no such folder, and the hub could not give a dataset" in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("text", ['{"0": "road", "2": "car"}', '["road"]', '{"0": 3}', "{}"])
+def test_incomplete_names_of_classes_are_not_used(tmp_path: Path, text: str) -> None:
+    (tmp_path / "id2label.json").write_text(text)
+    assert read_names(tmp_path) == ()

@@ -192,7 +192,8 @@ def test_hub_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_hub(model: ICCLD, saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[str, str | None, list[str]]] = []
 
-    def download(repo_id: str, *, revision: str | None, allow_patterns: list[str]) -> str:
+    def download(repo_id: str, *, revision: str | None, allow_patterns: list[str], **place: object) -> str:
+        assert set(place.values()) == {None}
         asked.append((repo_id, revision, sorted(allow_patterns)))
         return str(saved)
 

@@ -17,6 +17,7 @@ from iccld.data.folders import files_below
 from iccld.data.foreign.names import split_of
 from iccld.data.foreign.placing import refuse_links
 from iccld.data.picture_header import MOST_BYTES, read_header
+from iccld.documents import read_json
 from iccld.errors import InputError, RunFailedError, first_line, import_extra
 from iccld.escaping import shortened
 from iccld.files import free_bytes, open_regular, printable, write_failure
@@ -33,6 +34,23 @@ _BATCH = 4
 def find_tables(root: Path) -> list[Path]:
     """Returns the Parquet files in a folder and its subfolders."""
     return sorted(files_below(root, lambda name: name[0] != "." and name.lower().endswith(".parquet")))
+
+
+def read_names(root: Path) -> tuple[str, ...]:
+    """Returns the names of classes from ``id2label.json``, which many data sets of the hub contain.
+
+    The names are in the order of their ids. The result is empty if there is no such file in the folder or its
+    subfolders, or if the ids are not 0, 1, 2, …
+
+    Raises:
+        InputError: The file is damaged.
+    """
+    paths = sorted(files_below(root, lambda name: name == "id2label.json"))
+    content = read_json(paths[0]) if paths else {}
+    if not isinstance(content, dict) or not all(isinstance(name, str) for name in content.values()):
+        return ()
+    names = tuple(content.get(str(index), "") for index in range(len(content)))
+    return names if all(names) else ()
 
 
 def extract(files: Sequence[Path], out: Path) -> dict[str, int]:
