@@ -2,9 +2,9 @@
 
     python benchmarks/label_free.py benchmarks/results/pairs benchmarks/results/development
 
-For each task, the last evaluations of all methods except the oracle are ranked by mIoU, by the entropy of the model
-(lower is better), and by the agreement of teacher and student (higher is better). A correlation of 1 means that the
-score finds the best method, 0 that it says nothing.
+For each task, all methods except the oracle are ranked by mIoU, by the entropy of the model (lower is better), by the
+agreement of teacher and student (higher is better), and by the scores of ``iccld tune`` if they were recorded. A
+correlation of 1 means that the score finds the best method, 0 that it says nothing.
 """
 
 from __future__ import annotations
@@ -29,14 +29,18 @@ def main() -> None:
             results = [r.facts for r in read_results(task) if "/oracle" not in r.facts["run"]]
             if len(results) < 4:
                 continue
-            last = [facts["checkpoints"][-1] for facts in results]
             true = [facts["miou"] for facts in results]
-            by_entropy = spearmanr(true, [-row["entropy"] for row in last]).statistic
-            by_agreement = spearmanr(true, [row["agreement"] for row in last]).statistic
-            print(
-                f"{folder.name}/{task.name}: {len(results)} runs, entropy {by_entropy:+.2f}, "
-                f"agreement of teacher and student {by_agreement:+.2f}"
-            )
+            last = [facts["checkpoints"][-1] for facts in results]
+            scores = {
+                "entropy": [-row["entropy"] for row in last],
+                "agreement of teacher and student": [row["agreement"] for row in last],
+            }
+            # Runs before these scores were recorded lack them.
+            if all("label_free" in facts for facts in results):
+                for name in ("agreement", "snd", "transfer"):
+                    scores[name] = [facts["label_free"][name] for facts in results]
+            found = ", ".join(f"{name} {spearmanr(true, s).statistic:+.2f}" for name, s in scores.items())
+            print(f"{folder.name}/{task.name}: {len(results)} runs, {found}")
 
 
 if __name__ == "__main__":

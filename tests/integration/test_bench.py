@@ -162,6 +162,7 @@ def test_results_and_tables_are_left(root: Path, finished: tuple[int, str, str])
         assert 0 <= facts["predictions"][0]["ece"] <= 1
         assert len(facts["iou"]) == 11
         assert facts["machine"]["threads"] == 1
+        assert set(facts["label_free"]) == {"entropy", "agreement", "snd", "transfer"}
         assert str(root) not in json.dumps(facts), "folders of this machine"
     tables = (results / "tables.md").read_text()
     assert tables in finished[1]

@@ -22,11 +22,12 @@ from iccld.locks import claiming_file
 from iccld.presets import get_preset, with_method
 from iccld.unread import refuse_unread
 
-Objective = Literal["entropy", "agreement", "snd", "source", "target"]
+Objective = Literal["entropy", "agreement", "snd", "transfer", "source", "target"]
 DIRECTIONS: Mapping[Objective, Literal["minimize", "maximize"]] = {
     "entropy": "minimize",
     "agreement": "maximize",
     "snd": "maximize",
+    "transfer": "maximize",
     "source": "maximize",
     "target": "maximize",
 }

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from iccld.bench.engine import EXIT_TAKEN
 from iccld.bench.plan import identity
@@ -21,6 +21,9 @@ from iccld.exits import OUTCOMES, run_guarded
 from iccld.files import write_json
 from iccld.locks import claiming_file, working_in
 from iccld.machine import end_with_parent
+
+if TYPE_CHECKING:
+    from iccld.inference.segmenter import Segmenter
 
 _PACE = "train/seconds_per_step"
 _OF_A_MACHINE = ("cpu", "cores", "threads", "device", "torch", "gpu", "precision")
@@ -50,7 +53,9 @@ def _work() -> int:
 def _train_and_measure(job: dict[str, Any]) -> int:
     import torch
 
+    from iccld.bench.scores import target_scores
     from iccld.commands.training import train
+    from iccld.inference.segmenter import load_segmenter
     from iccld.reporting.environment import describe_environment
 
     config, folder = from_dict(job["config"]), Path(job["folder"])
@@ -65,7 +70,9 @@ def _train_and_measure(job: dict[str, Any]) -> int:
             return OUTCOMES[outcome]
         if not (folder / "training.json").is_file():
             write_json(folder / "training.json", _training_facts(config, folder))
-        predictions = _measure(config, folder, job["predictions"])
+        model = load_segmenter(str(folder), device=config.device, threads=config.threads)
+        predictions = _measure(config, model, job["predictions"])
+        label_free = {name: round(score, 5) for name, score in target_scores(config, model).items()}
     finally:
         write_json(folder / "seconds.json", before + time.monotonic() - started)
     facts = {
@@ -78,6 +85,7 @@ def _train_and_measure(job: dict[str, Any]) -> int:
         "seconds": round(_read_seconds(folder), 1),
         **read_json(folder / "training.json"),
         "predictions": [{k: v for k, v in p.items() if k != "iou"} for p in predictions],
+        "label_free": label_free,
         "data": _without_roots(read_json(folder / DATA)),
         "settings": _portable_settings(config),
     }
@@ -159,14 +167,12 @@ def _seconds_until(step: int, paces: Mapping[int, float]) -> float:
     return sum(max(0, min(step, end) - start) * pace for start, (end, pace) in intervals)
 
 
-def _measure(config: TrainConfig, folder: Path, settings: list[tuple[int, int]]) -> list[dict[str, Any]]:
+def _measure(config: TrainConfig, model: Segmenter, settings: list[tuple[int, int]]) -> list[dict[str, Any]]:
     from iccld.inference.review import evaluate_trust
-    from iccld.inference.segmenter import load_segmenter
     from iccld.labels import protocol_of
     from iccld.models.settings import PredictSettings
     from iccld.run_data import open_target
 
-    model = load_segmenter(str(folder), device=config.device, threads=config.threads)
     val = open_target(config, "val")
     protocol = protocol_of(model.label_space)
     measured = []

@@ -44,8 +44,9 @@ class TuneArgs:
     work: Path = Path("runs/tune")
     """Folder of the trials, which are runs."""
     objective: Objective = "agreement"
-    """Score: agreement of an image with its mirror image, entropy, snd (soft neighborhood density), source (mIoU on the
-    split val of the source), or target (mIoU on the labeled target images, which needs --with-target-labels)."""
+    """Score: agreement of an image with its mirror image, entropy, snd (soft neighborhood density), transfer (transfer
+    score), source (mIoU on the split val of the source), or target (mIoU on the labeled target images, which needs
+    --with-target-labels)."""
     with_target_labels: bool = False
     """Allow --objective target. The result then says that target labels were used."""
     seed: Seed = 0
@@ -97,9 +98,8 @@ class TuneArgs:
         return 0
 
     def _score(self, config: TrainConfig, out: Path) -> float:
+        from iccld.bench.scores import target_scores
         from iccld.inference.evaluation import evaluate_model
-        from iccld.inference.label_free import label_free_scores
-        from iccld.inference.review import evenly_spaced
         from iccld.inference.segmenter import load_segmenter
         from iccld.labels import protocol_of
         from iccld.run_data import open_source_val, open_target
@@ -108,9 +108,7 @@ class TuneArgs:
         if self.objective in ("source", "target"):
             data = open_target(config, "val") if self.objective == "target" else open_source_val(config)
             return evaluate_model(model, data, protocol_of(model.label_space)).miou
-        target = open_target(config, "target")
-        images = (target.image(index) for index in evenly_spaced(len(target), 32))
-        return label_free_scores(model, images)[self.objective]
+        return target_scores(config, model)[self.objective]
 
     def _print(self, search: Search, results: list[dict[str, Any]]) -> None:
         better = "lower" if DIRECTIONS[self.objective] == "minimize" else "higher"
