@@ -27,7 +27,8 @@ from iccld.escaping import visible
 
 AnyPath = str | os.PathLike[str]
 _LARGEST_REMOTE = 2**31
-# Flags with which ``os.open`` returns immediately even if the path is a pipe (FIFO). Windows does not have these flags.
+# With ``O_NONBLOCK``, ``os.open`` returns immediately even if the path is a pipe (FIFO). The other flags keep the file
+# from child processes, and a terminal from becoming the controlling terminal. Windows does not have these flags.
 _NO_WAIT = sum(getattr(os, name, 0) for name in ("O_CLOEXEC", "O_NONBLOCK", "O_NOCTTY"))
 
 

@@ -144,7 +144,7 @@ def _lens(rng: np.random.Generator, look: Look, color: np.ndarray) -> np.ndarray
 
 
 def _exposure(rng: np.random.Generator, look: Look, color: np.ndarray, label: np.ndarray) -> np.ndarray:
-    """Returns a gain for each color channel, (3,): the automatic exposure times a random white balance.
+    """Returns a gain for each color channel, (3,): that of the exposure, multiplied by a white balance.
 
     The exposure depends on the brightness of the sky and on the brightness of all other pixels, with random weights.
     """

@@ -39,12 +39,13 @@ def get_launcher(name: LauncherName, work: Path, options: Mapping[str, str | int
     """Returns a launcher.
 
     Args:
-        name: ``local``, ``submitit`` (SLURM if there is one, otherwise processes of submitit) or ``ray``.
+        name: ``local``, ``submitit`` (jobs of SLURM, or processes on this machine if SLURM is missing) or ``ray``.
         work: Folder for the files of submitit.
         options: Parameters of submitit's ``AutoExecutor.update_parameters``, such as ``slurm_partition``.
 
     Raises:
-        InputError: The package of the launcher is not installed, or an option is unknown.
+        InputError: The package of the launcher is not installed, an option is unknown, or there are options for
+            another launcher than submitit.
     """
     if name == "submitit":
         return _submitit(work / "submitit", options or {})

@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 class TuneArgs:
     """Searches for settings with Optuna. By default, target labels are not used.
 
-    The same command continues an interrupted search, and several calls with one --work folder share it. Example:
+    The same command continues an interrupted search. Several calls with the same --work folder work on one search.
+
+    Example:
       iccld tune search.toml --trials 20 --work runs/tune
 
     The TOML file names a preset, settings that are fixed, and the settings to search with their values:

@@ -101,7 +101,7 @@ def plan_blocks(
     records of earlier calls are removed. Raises ``InputError`` if the folder has records for another number of shards.
     """
     _refuse_other_counts(out, shard)
-    # The stamps are taken before the images are read. An image that changes afterwards is predicted again.
+    # The stamps are taken before the images are read, so that the next call predicts an image again if it changes now.
     own = {
         image.name: dataclasses.replace(image, stamp=_stamp(image))
         for image in images

@@ -72,7 +72,8 @@ def evaluate_model(
 
     The classes of the model and of the data set are mapped to the protocol's label space by name and trainId. The
     scores are always computed at the full size of the label maps. ``indices`` selects images of the data set. ``None``
-    selects all images. ``observe`` is called with each image. With ``is_part``, labeled pixels may be missing.
+    selects all images. ``observe`` is called with the measurements of each image. With ``is_part``, the images are one
+    part of an evaluation, so it is no error if no pixel belongs to a class of the protocol.
 
     Raises ``InputError`` if the data set has no labels, an image and its label map differ in size, a file cannot be
     read, no pixel belongs to a class of the protocol, or ``settings`` differ from those of an exported model.

@@ -35,10 +35,10 @@ def read_ahead(
 
 @contextlib.contextmanager
 def write_behind(*, num_threads: int = 2) -> Iterator[Callable[[Callable[[], object]], None]]:
-    """Gives a function that runs other functions in threads, such as functions that write files.
+    """Gives a function ``submit`` that runs other functions in threads, for example functions that write files.
 
-    At most ``num_threads`` functions are unfinished when it returns. If a function raised an error, the error is raised
-    by a later call or at the end. The ``with`` block ends when all functions have ended.
+    When ``submit`` returns, at most ``num_threads`` functions are unfinished. If a function raised an error, a later
+    call of ``submit`` or the end of the ``with`` block raises it. The block ends when all functions have ended.
     """
     threads = ThreadPoolExecutor(num_threads, thread_name_prefix="write")
     waiting: deque[Future[object]] = deque()

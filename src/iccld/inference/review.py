@@ -175,8 +175,8 @@ class Review:
     def choose(self, *, each: int = 3, seed: int = 0) -> list[Choice]:
         """Selects random images, and the best and the worst of the remaining images by mIoU.
 
-        Each role has up to ``each`` images. With few images, each role has about a third of the images. The random
-        images are the same for every model.
+        Each of these three roles gets up to ``each`` images, or about a third of the images if there are few. With
+        fewer than three images, none is random. The random images are the same for every model.
         """
         counted = [i for i in sorted(self.mious) if not math.isnan(self.mious[i])]
         num = min(each, max(1, len(counted) // 3))

@@ -154,7 +154,7 @@ class RunLog(AbstractContextManager["RunLog"]):
 def _read_ids(path: Path) -> dict[str, str]:
     """Returns the stored run ids by tracking service, or an empty dict if the ids cannot be read.
 
-    Tracking services without a run id get all metrics as a new run.
+    If a service has no stored id, the caller starts a new run there and sends all earlier metrics again.
     """
     try:
         stored = typed(dict[str, dict[str, Any]], read_json(path), str(path))

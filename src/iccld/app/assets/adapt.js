@@ -112,7 +112,7 @@ async function watch() {
 
 const WORDS = {
   collecting: (state) => `${state.images} images are here.`,
-  running: (state) => (state.done ? `Step ${state.done} of ${state.total}  ${state.text}` : state.text),
+  running: (state) => (state.done ? [`Step ${state.done} of ${state.total}`, ...state.text.split("  ")].filter(Boolean).join(" · ") : state.text),
   stopped: (state) => `Stopped. ${state.newest} of ${state.steps} steps are saved.`,
   failed: (state) => `Failed: ${state.text}`,
   finished: (state) => `Finished after ${state.steps} steps on ${state.images} images. The model is in the folder ${state.name}.`,

@@ -90,7 +90,10 @@ def refuse_links(folder: Path) -> None:
 
 
 def remove_others(folder: Path, kept: set[Path]) -> None:
-    """Removes label maps and lists of earlier calls."""
+    """Removes all label maps (PNG) and list files (``.txt``) in a folder, except those in ``kept``.
+
+    Earlier calls have left them behind.
+    """
     for path in [*files_below(folder, lambda name: name.endswith((".png", ".txt")))]:
         if path not in kept:
             path.unlink()

@@ -141,7 +141,10 @@ def _listed(root: Path, path: Path, names: Sequence[str]) -> list[str]:
 
 
 def _label_name(name: str) -> str:
-    """Returns the path of the label file: the last folder ``images`` becomes ``labels``, and the extension ``.txt``."""
+    """Returns the path of the label file of an image.
+
+    The last folder ``images`` is replaced by ``labels``, and the extension is replaced by ``.txt``.
+    """
     before, folder, after = ("/" + name).rpartition("/images/")
     path = f"{before}/labels/{after}" if folder else "/" + name
     return os.path.splitext(path)[0].lstrip("/") + ".txt"
