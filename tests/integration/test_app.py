@@ -19,6 +19,7 @@ from iccld.app.server import bind
 from iccld.cli import main
 from iccld.commands.app import AppArgs
 from iccld.labels import CITYSCAPES19
+from iccld.locks import claiming_file
 from iccld.models.iccld import ICCLD
 
 
@@ -49,6 +50,19 @@ def test_port_in_use(capsys: pytest.CaptureFixture[str]) -> None:
         error = _refusal(["model", "--port", str(port)], capsys)
     assert f"port {port} is in use" in error
     assert "--port" in error
+
+
+def test_two_apps_cannot_adapt_in_one_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with claiming_file(tmp_path / "app"):
+        error = _refusal(["streets", "--port", "0", "--adapt-in", str(tmp_path)], capsys)
+    assert "is used by another app" in error
+
+
+def test_a_model_that_cannot_be_adapted_is_refused_at_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error = _refusal([str(tmp_path / "model.onnx"), "--port", "0", "--adapt-in", str(tmp_path)], capsys)
+    assert "model.onnx" in error
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,7 @@ def test_images_become_an_adapted_model(tiny_data: Path, tmp_path: Path) -> None
     )
 
     (adaptation.run / "model.safetensors").rename(tmp_path / "hidden")
-    assert adaptation.state == "stopped", "as during the training, when there are only checkpoints"
+    assert adaptation.state != "finished", "as during the training, when there are only checkpoints"
     assert adaptation.newest == 2
     on_the_way = adaptation.model_like(base)
     for name, weight in trained.state_dict().items():

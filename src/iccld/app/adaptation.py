@@ -55,13 +55,14 @@ class Adaptation:
     The folder contains ``images``, the folder ``run`` of ``iccld adapt``, and its output ``log.txt``. ``received`` and
     ``received_bytes`` count the images that the page has sent. ``drawn`` keeps the last predictions of ``draw`` with
     the number of steps before them. ``touched`` is the time of the last request. ``was_stopped`` states that
-    the app has stopped the process.
+    the app has stopped the process. ``exporting`` is the process of an export.
     """
 
     folder: Path
     record: Record
     process: subprocess.Popen[bytes] | None = None
     was_stopped: bool = False
+    exporting: subprocess.Popen[bytes] | None = None
     drawn: tuple[int, Answers] | None = None
     received: int = 0
     received_bytes: int = 0
@@ -128,7 +129,9 @@ class Adaptation:
         """
         step = int(self.describe()["newest"])
         if self.drawn is None or self.drawn[0] != step:
-            first = min(self.images.iterdir())
+            first = min(self.images.iterdir(), default=None)
+            if first is None:
+                raise InputError("There are no images yet; choose a folder")
             models = (base, self.model_like(base)) if step else (base,)
             image = Upload(first, first.name).read()
             self.drawn = step, answer_image(models, image, first.name, steps=1, draws=1)
@@ -174,10 +177,15 @@ class Adaptation:
         """Exports the adapted model as ONNX file. Raises ``InputError`` if it is not finished or the export fails."""
         self.require("finished")
         command = [*ICCLD_COMMAND, "export", str(self.run), "--format", "onnx", "--out", str(self._onnx)]
+        if self.exporting is not None and self.exporting.poll() is None:
+            raise InputError("The model is being exported already")
         if not self._onnx.is_file():
-            done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
-            if done.returncode:
-                raise InputError(self._explain(done.stderr.decode("utf-8", "replace")))
+            self.exporting = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+            )
+            _, said = self.exporting.communicate()
+            if self.exporting.returncode:
+                raise InputError(self._explain(said.decode("utf-8", "replace")))
 
     def exported(self) -> Path:
         """Returns the path of the exported model. Raises ``InputError`` if there is none."""

@@ -44,9 +44,8 @@ class AdaptationRoutes:
 
     def __init__(self, adaptations: Adaptations, base: AppModel, predicting: ThreadPoolExecutor) -> None:
         self._all, self._base, self._predicting = adaptations, base, predicting
-        self._waiting = ThreadPoolExecutor(
-            2
-        )  # for work that mostly waits: stopping, removing, exporting, decoding
+        # Stopping and exporting wait for processes, so requests for the state have threads of their own.
+        self._waiting, self._reading = ThreadPoolExecutor(4), ThreadPoolExecutor(2)
         of_one = [
             Route("/", self._state),
             Route("/images", self._images, methods=["POST"]),
@@ -76,7 +75,8 @@ class AdaptationRoutes:
 
     def shut_down(self) -> None:
         """Stops the running training."""
-        self._waiting.shutdown(wait=False, cancel_futures=True)
+        for executor in (self._waiting, self._reading):
+            executor.shutdown(wait=False, cancel_futures=True)
         self._all.stop_all()
 
     def _find(self, request: Request) -> Adaptation:
@@ -87,13 +87,13 @@ class AdaptationRoutes:
         return JSONResponse({"secret": secret, **adaptation.describe()}, 201)
 
     async def _state(self, request: Request) -> Response:
-        return JSONResponse(await self._run(self._waiting, self._find(request).describe))
+        return JSONResponse(await self._run(self._reading, self._find(request).describe))
 
     async def _images(self, request: Request) -> Response:
         adaptation = self._find(request)
         with self._all.receive(adaptation, request.query_params.get("name", "")) as (upload, write):
             await receive_body(request, write)
-        await self._run(self._waiting, self._all.check, adaptation, upload)
+        await self._run(self._reading, self._all.check, adaptation, upload)
         return Response(status_code=204)
 
     async def _start(self, request: Request) -> Response:
@@ -120,7 +120,7 @@ class AdaptationRoutes:
     def _file(self, find: Callable[[Adaptation], Any]) -> Callable[[Request], Awaitable[Response]]:
         async def answer(request: Request) -> Response:
             adaptation = self._find(request)
-            path = await self._run(self._waiting, find, adaptation)
+            path = await self._run(self._reading, find, adaptation)
             return FileResponse(path, filename=f"{adaptation.folder.name}{path.suffix}")
 
         return answer

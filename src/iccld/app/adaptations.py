@@ -83,8 +83,9 @@ class Adaptations:
     def find(self, secret: str) -> Adaptation | None:
         """Returns the adaptation with the given secret, or ``None``."""
         found = self._known.get(_digest(secret))
-        if found is not None:
-            found.touched = time.monotonic()
+        if found is None or not found.images.is_dir():  # somebody can have removed the folder
+            return None
+        found.touched = time.monotonic()
         return found
 
     @contextmanager
@@ -146,6 +147,8 @@ class Adaptations:
 
     def stop(self, adaptation: Adaptation, seconds: float = _SAVING_SECONDS) -> None:
         """Stops the training after a checkpoint, from which ``start`` resumes. After ``seconds``, it is killed."""
+        if adaptation.exporting is not None:
+            adaptation.exporting.terminate()
         process = adaptation.process
         if process is None or process.poll() is not None:
             return

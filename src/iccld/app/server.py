@@ -5,18 +5,20 @@ When the server stops, its temporary files are removed.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import ipaddress
 import os
 import socket
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from iccld.errors import InputError, how_to_install
 from iccld.exits import run_guarded
+from iccld.locks import claiming_file
 
 SERVER_SETTINGS: dict[str, Any] = {
     # By default, Uvicorn uses faster implementations if optional packages are installed. The next three settings always
@@ -80,7 +82,10 @@ def serve(
         is_idle = True
         try:
             # On Windows, open files cannot be removed. The resulting errors at shutdown are ignored.
-            with tempfile.TemporaryDirectory(prefix="iccld-app-", ignore_cleanup_errors=True) as folder:
+            with (
+                _claiming(adapt_in),
+                tempfile.TemporaryDirectory(prefix="iccld-app-", ignore_cleanup_errors=True) as folder,
+            ):
                 sessions = Sessions(Path(folder), largest, max_disk_bytes=_DISK_FACTOR * largest)
                 adaptations = None
                 if adapt_in is not None:
@@ -101,6 +106,18 @@ def serve(
                 raise
             # A prediction still runs in native code. A normal exit would crash or wait for the prediction.
             _leave(error)
+
+
+@contextlib.contextmanager
+def _claiming(adapt_in: Path | None) -> Iterator[None]:
+    """Locks the folder of adaptations against other apps, which would remove uploads of this app."""
+    if adapt_in is None:
+        yield
+        return
+    with claiming_file(adapt_in.expanduser() / "app") as is_free:
+        if not is_free:
+            raise InputError(f"{adapt_in}: is used by another app; give another folder with --adapt-in")
+        yield
 
 
 def bind(host: str, port: int) -> socket.socket:

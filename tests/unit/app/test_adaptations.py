@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -228,6 +229,13 @@ def test_the_first_image_is_shown_before_there_are_weights(page: Page) -> None:
     assert status == 200
     assert picture[:3] == b"\xff\xd8\xff"
     assert page.ask("GET", "frame/1")[0] == 400
+
+
+def test_nothing_is_shown_of_an_adaptation_without_images_or_folder(page: Page, tmp_path: Path) -> None:
+    assert page.ask("GET", "frame/0")[0] == 400
+    for folder in (tmp_path / "adapted").iterdir():
+        shutil.rmtree(folder)
+    assert page.ask("GET")[0] == 404
 
 
 def test_without_the_flag_there_are_no_routes(serve: Callable[..., Any]) -> None:

@@ -42,7 +42,13 @@ const post = (path, body) => ask(within(path), {method: "POST", headers: HEADERS
 async function begin() {
   let page = await (await ask("/sessions", {method: "POST"})).json();
   token = page.session;
-  if (compared) page = await (await post(`compare/${compared}`)).json();
+  if (!compared) return page;
+  try {
+    page = await (await post(`compare/${compared}`)).json();
+  } catch { // the adaptation was removed, so the page goes back to the models of the app
+    compared = null;
+    present(page);
+  }
   return page;
 }
 
