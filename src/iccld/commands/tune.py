@@ -29,8 +29,7 @@ class TuneArgs:
 
     The same command continues an interrupted search. Several calls with the same --work folder work on one search.
 
-    Example:
-      iccld tune search.toml --trials 20 --work runs/tune
+    Example: iccld tune search.toml --trials 20 --work runs/tune
 
     The TOML file names a preset, settings that are fixed, and the settings to search with their values:
       preset = "scenes_to_folder"
