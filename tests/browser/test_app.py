@@ -310,7 +310,7 @@ def bad_files(street: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_files_that_cannot_be_decoded(open_page: Callable[..., Page], street: Path, bad_files: Path) -> None:
     page = open_page()
-    notice = page.locator(".notice")
+    notice = page.locator("#notice")
     for name, said in (
         ("notes.png", "notes.png: is a text"),
         ("empty.png", "empty.png: is empty"),
@@ -329,7 +329,7 @@ def test_files_that_cannot_be_decoded(open_page: Callable[..., Page], street: Pa
 def test_files_that_are_too_large(open_page: Callable[..., Page], street: Path, bad_files: Path) -> None:
     page = open_page()
     _upload(page, bad_files / "large.png")
-    expect(page.locator(".notice")).to_contain_text("large.png: is larger than the 1 MiB that are taken here")
+    expect(page.locator("#notice")).to_contain_text("large.png: is larger than the 1 MiB that are taken here")
     _upload_image(page, street)
 
 
@@ -341,7 +341,7 @@ def test_a_session_that_was_forgotten_is_begun_again(open_page: Callable[..., Pa
     page.locator("#steps input[type=range]").press("ArrowRight")
     expect(page.locator(".facts-of-model").first).to_contain_text("K\u00a0=\u00a02")
     expect(page.locator(".picture img")).to_have_count(2)
-    expect(page.locator(".notice")).to_be_hidden()
+    expect(page.locator("#notice")).to_be_hidden()
 
 
 def test_clearing(open_page: Callable[..., Page], street: Path) -> None:
@@ -358,7 +358,7 @@ def test_names_are_text(open_page: Callable[..., Page], street: Path, tmp_path: 
     named = tmp_path / "<img src=x onerror=alert(1)>.png"
     named.write_bytes(b"no image")
     _upload(page, named)
-    expect(page.locator(".notice")).to_contain_text("is a text")
+    expect(page.locator("#notice")).to_contain_text("is a text")
     assert page.locator("img").count() == 0
 
 
