@@ -15,6 +15,7 @@ from iccld.errors import InputError
 
 RUN = "run.json"  # marks a folder as a run
 REPORT = "report.html"  # the last file that training writes
+CHECKPOINT_PATTERN = "step-*.safetensors"  # in the folder ``checkpoints`` of a run
 
 # Names of the files of a run or a saved model, which other outputs must not replace.
 _OF_A_MODEL = (
@@ -38,6 +39,12 @@ _BEGINNINGS = {
     "xml": (b"<?xml",),
     "view": (b"<view>",),
 }
+
+
+def steps_done(run: Path) -> int:
+    """Returns the number of steps of the newest checkpoint in a run's folder, or 0 without checkpoints."""
+    newest = max((run / "checkpoints").glob(CHECKPOINT_PATTERN), default=None)
+    return int(newest.stem.removeprefix("step-")) if newest else 0
 
 
 @dataclass

@@ -22,7 +22,9 @@ from iccld.documents import Length, Range
 from iccld.errors import InputError
 from iccld.files import replacing
 from iccld.models.iccld import ICCLD
-from iccld.training.checkpoint import PATTERN, load_newest
+from iccld.models.storage import CONFIG, PROCESSOR, WEIGHTS
+from iccld.outputs import steps_done
+from iccld.training.checkpoint import load_newest
 
 State = Literal["collecting", "running", "stopped", "failed", "finished"]
 Steps = Annotated[int, Range(2, 1_000_000)]
@@ -36,7 +38,7 @@ _ERROR = re.compile(r"^(?:iccld: )?error: (.*)", re.MULTILINE)
 class Start:
     """Settings of the page for an adaptation. ``steps`` is the number of training steps."""
 
-    steps: Steps = 400
+    steps: Steps
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ class Adaptation:
         """State of the training."""
         if self.process is not None and self.process.poll() is None:
             return "running"
-        if (self.run / "model.safetensors").is_file():
+        if (self.run / WEIGHTS).is_file():
             return "finished"
         if self.record.steps is None:
             return "collecting"
@@ -91,24 +93,23 @@ class Adaptation:
 
     @property
     def newest(self) -> int:
-        """Number of finished steps of the newest checkpoint. 0 if there is no checkpoint."""
-        path = max((self.run / "checkpoints").glob(PATTERN), default=None)
-        return int(path.stem.partition("-")[2]) if path is not None else 0
+        """Number of steps of the newest weights. 0 if there are none yet."""
+        if self.state == "finished" and self.record.steps is not None:
+            return self.record.steps
+        return steps_done(self.run)
 
     def describe(self) -> dict[str, Any]:
         """Describes the adaptation for the page. No entry contains a path."""
         log = _tail(self.folder / "log.txt")
-        state, seen = self.state, _STEP.findall(log)
+        state, newest, seen = self.state, self.newest, _STEP.findall(log)
         done, total, text = seen[-1] if seen else (0, self.record.steps or 0, "")
-        # A checkpoint can be newer than the last line of the log.
-        newest = self.record.steps if state == "finished" else self.newest
         preparing = "Preparing" if "labeled:" in log else ["Preparing", *_RENDERING.findall(log)][-1]
         words = {"running": text or ("" if newest else preparing), "failed": self._explain(log)}
         return {
             "state": state,
             "name": self.folder.name,
             "images": sum(1 for _ in self.images.iterdir()),
-            "done": max(int(done), newest or 0),
+            "done": max(int(done), newest),  # a checkpoint can be newer than the last line of the log
             "total": int(total),
             "text": words.get(state, ""),
             "newest": newest,
@@ -127,7 +128,7 @@ class Adaptation:
 
         The predictions are kept until there are newer weights. Raises ``InputError`` if there are no weights yet.
         """
-        step = int(self.describe()["newest"])
+        step = self.newest
         if self.drawn is None or self.drawn[0] != step:
             first = min(self.images.iterdir(), default=None)
             if first is None:
@@ -162,10 +163,9 @@ class Adaptation:
     def pack(self) -> Path:
         """Writes the adapted model as zip file, for downloads. Raises ``InputError`` if the run is not finished."""
         self.require("finished")
-        names = ("config.json", "model.safetensors", "preprocessor_config.json", "README.md")
         path = self.folder / "model.zip"
         with replacing(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
-            for name in filter(lambda name: (self.run / name).is_file(), names):
+            for name in filter(lambda name: (self.run / name).is_file(), (CONFIG, WEIGHTS, PROCESSOR)):
                 archive.write(self.run / name, f"{self.folder.name}/{name}")
         return path
 

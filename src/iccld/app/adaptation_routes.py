@@ -73,6 +73,10 @@ class AdaptationRoutes:
         """Loads the newest weights of an adaptation, in the thread for predictions."""
         return await self._run(self._predicting, self.find(secret).model_like, self._base)
 
+    async def sweep(self) -> None:
+        """Removes adaptations that never started and whose page had no request for an hour."""
+        await self._run(self._waiting, self._all.sweep)
+
     def shut_down(self) -> None:
         """Stops the running training."""
         for executor in (self._waiting, self._reading):

@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import secrets
 import shutil
-import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,8 +15,9 @@ from typing import Any
 
 from iccld.app.adaptation import ICCLD_COMMAND, Adaptation, Record, Start
 from iccld.app.sessions import FullError, Upload, safe_name, storing
+from iccld.bench.launchers import start_local, stop
 from iccld.data.image_files import IMAGE_SUFFIXES
-from iccld.documents import build, parse_json
+from iccld.documents import build, read_json
 from iccld.errors import InputError
 from iccld.files import write_json
 from iccld.outputs import RUN
@@ -28,6 +28,7 @@ _RECORD = "adaptation.json"
 _CHECKPOINTS = 10
 """Number of checkpoints of a run. The page shows a new picture after each."""
 _SAVING_SECONDS = 60.0  # seconds for a stopped run to save a checkpoint
+_IDLE_SECONDS = 3600.0
 _LAST_SECONDS = 10.0  # the same when the app ends
 
 
@@ -52,7 +53,7 @@ class Adaptations:
     def __post_init__(self) -> None:
         for path in sorted(self.root.glob(f"*/{_RECORD}")):
             try:
-                record = build(Record, parse_json(path.read_bytes(), str(path)), str(path))
+                record = build(Record, read_json(path), str(path))
             except (InputError, OSError):
                 continue  # another program's file, or a damaged one; its folder is left alone
             found = Adaptation(path.parent, record)
@@ -65,7 +66,6 @@ class Adaptations:
 
         Raises ``FullError`` if there are too many adaptations.
         """
-        self._drop_abandoned()
         if len(self._known) >= MOST_FOLDERS:
             raise FullError(f"There are {MOST_FOLDERS} adaptations already; remove one")
         secret = secrets.token_urlsafe(24)
@@ -138,27 +138,18 @@ class Adaptations:
         command = [*ICCLD_COMMAND, "adapt", str(adaptation.images), "--out", str(adaptation.run)]
         command += ["--model.init", adaptation.record.model, "--steps", str(steps)]
         command += ["--checkpoint-every", str(every), *self.flags]
-        with open(adaptation.folder / "log.txt", "wb") as log:
-            # The process has a session of its own, so that Ctrl-C in the terminal reaches only the app, which then
-            # stops the process in an orderly way.
-            adaptation.process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-            )
+        log = adaptation.folder / "log.txt"
+        log.unlink(missing_ok=True)
+        adaptation.process = start_local(command, log, threads=0)
 
     def stop(self, adaptation: Adaptation, seconds: float = _SAVING_SECONDS) -> None:
         """Stops the training after a checkpoint, from which ``start`` resumes. After ``seconds``, it is killed."""
         if adaptation.exporting is not None:
             adaptation.exporting.terminate()
-        process = adaptation.process
-        if process is None or process.poll() is not None:
-            return
-        adaptation.was_stopped = True
-        process.terminate()
-        try:
-            process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            process.kill()  # the last periodic checkpoint is kept
-            process.wait()
+        if adaptation.state == "running" and adaptation.process is not None:
+            adaptation.was_stopped = True
+            # If the process is killed, the last periodic checkpoint is kept.
+            stop(adaptation.process, seconds)
 
     def remove(self, adaptation: Adaptation) -> None:
         """Stops the training and removes the folder with images, run and model."""
@@ -170,9 +161,10 @@ class Adaptations:
         """Stops the running adaptation, and removes those that never started."""
         for adaptation in list(self._known.values()):
             self.stop(adaptation, _LAST_SECONDS)
-        self._drop_abandoned(0.0)
+        self.sweep(0.0)
 
-    def _drop_abandoned(self, idle_seconds: float = 3600.0) -> None:
+    def sweep(self, idle_seconds: float = _IDLE_SECONDS) -> None:
+        """Removes each adaptation that never started and had no request for ``idle_seconds``."""
         for adaptation in list(self._known.values()):
             idle = time.monotonic() - adaptation.touched
             if adaptation.state == "collecting" and idle >= idle_seconds:

@@ -44,6 +44,7 @@ from iccld.app.adaptations import Adaptations
 from iccld.app.answers import Drawing, Settings, encode_labels, encode_view, pack_masks
 from iccld.app.service import Service, page_facts
 from iccld.app.sessions import FullError, Session
+from iccld.data.image_files import IMAGE_SUFFIXES
 from iccld.documents import build, parse_json
 from iccld.errors import InputError, RunFailedError
 
@@ -67,7 +68,11 @@ class Routes:
         self._proposed: dict[str, Any] | None = None
         if adaptations is not None:
             self._adapting = AdaptationRoutes(adaptations, service.models[0], self._predicting)
-            self._proposed = {"steps": adaptations.default_steps, "model": service.models[0].name}
+            self._proposed = {
+                "steps": adaptations.default_steps,
+                "model": service.models[0].name,
+                "suffixes": IMAGE_SUFFIXES,
+            }
         of_session = [
             Route("/upload", self._upload, methods=["POST"]),
             Route("/segment", self._segment, methods=["POST"], max_body_size=LONGEST_SETTINGS),
@@ -113,6 +118,8 @@ class Routes:
             while True:
                 await asyncio.sleep(_SWEEP_SECONDS)
                 self._sessions.sweep()
+                if self._adapting is not None:
+                    await self._adapting.sweep()
 
         sweeping = asyncio.create_task(sweep())
         yield

@@ -47,7 +47,7 @@ def serve(
     max_upload_mb: int,
     allow_host: Sequence[str] = (),
     adapt_in: Path | None = None,
-    default_steps: int = 400,
+    default_steps: int = 0,
     **options: Any,
 ) -> None:
     """Loads the models and serves the app until the process is interrupted.

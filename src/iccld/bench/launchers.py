@@ -66,17 +66,25 @@ def stopped_at_end(process: subprocess.Popen[bytes]) -> Iterator[subprocess.Pope
     try:
         yield process
     finally:
-        if process.poll() is None:
-            process.terminate()
-            try:
-                process.wait(STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+        stop(process, STOP_SECONDS)
+
+
+def stop(process: subprocess.Popen[bytes], seconds: float) -> None:
+    """Terminates a process if it is still running, and kills it if it does not end within ``seconds``."""
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 def start_local(command: Sequence[str], log: Path, threads: int) -> subprocess.Popen[bytes]:
-    """Starts a command as a process of its own session. Its output is appended to a file."""
+    """Starts a command as a process of its own session. Its output is appended to a file.
+
+    ``threads`` is its number of OpenMP threads. 0 keeps the number of the environment.
+    """
     with open(log, "ab") as output:
         # The process has its own session, so that Ctrl-C in the terminal does not reach it. ``Job.terminate`` ends it.
         return subprocess.Popen(
@@ -84,7 +92,7 @@ def start_local(command: Sequence[str], log: Path, threads: int) -> subprocess.P
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            env=os.environ | {"OMP_NUM_THREADS": str(threads)},
+            env=os.environ | ({"OMP_NUM_THREADS": str(threads)} if threads else {}),
             start_new_session=True,
         )
 

@@ -18,7 +18,7 @@ from iccld.errors import InputError
 from iccld.files import in_bytes, write_json
 from iccld.machine import free_memory, own_memory
 from iccld.methods import METHODS
-from iccld.outputs import REPORT, RUN, Places
+from iccld.outputs import REPORT, RUN, Places, steps_done
 from iccld.plugins import Kind, find_class, import_class, is_reference
 from iccld.unread import cache_changes_images, changed_settings, refuse_unread
 
@@ -164,12 +164,6 @@ def is_finished(config: TrainConfig, out: Path) -> bool:
         print(f"warning: {out} {change}: {what}", file=sys.stderr)
     # The report is written last. If it is missing, the run was killed before all files were written.
     return done >= config.steps and has_model and (out / REPORT).is_file()
-
-
-def steps_done(out: Path) -> int:
-    """Returns the number of steps of the newest checkpoint in a run's folder, or 0 without checkpoints."""
-    newest = max((out / "checkpoints").glob("step-*.safetensors"), default=None)
-    return int(newest.stem.removeprefix("step-")) if newest else 0
 
 
 def check_data(out: Path, data: RunData) -> None:

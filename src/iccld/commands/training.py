@@ -12,7 +12,7 @@ from iccld.errors import RunFailedError
 from iccld.files import write_json
 from iccld.locks import claiming
 from iccld.machine import release_freed_memory
-from iccld.outputs import RUN
+from iccld.outputs import RUN, steps_done
 from iccld.plugins import is_reference
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ def _prepare_weights(model: ICCLD, config: TrainConfig, out: Path, fabric: Fabri
         what = "holds a configuration and no model.safetensors, so the backbone starts from random weights"
         remedy = "(from scratch); say --model.pretrained no if that is meant"
         print(f"warning: {m.backbone}: {what} {remedy}", file=sys.stderr)
-    if m.init is not None and not checks.steps_done(out):
+    if m.init is not None and not steps_done(out):
         missing = ", ".join(warm_start(model, m.init))
         note = f"; classes without a match, which start from random weights: {missing}" if missing else ""
         return f"initial weights: {m.init}{note}\n"

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from iccld.documents import Range, build, parse_json, reason
 from iccld.models.storage import atomic_safetensors, check_header
+from iccld.outputs import CHECKPOINT_PATTERN
 
-PATTERN = "step-*.safetensors"
 _HEADER = "iccld"
 Part = nn.Module | torch.optim.Optimizer
 
@@ -49,7 +49,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
     tensors = {key: value.detach().cpu().contiguous().clone() for key, value in checkpoint.tensors.items()}
     path = folder / f"step-{checkpoint.step:08d}.safetensors"
     atomic_safetensors(path, lambda temporary: save_file(tensors, temporary, metadata=header))
-    for old in sorted(folder.glob(PATTERN))[: -max(1, keep)]:
+    for old in sorted(folder.glob(CHECKPOINT_PATTERN))[: -max(1, keep)]:
         old.unlink()
     return path
 
@@ -59,7 +59,7 @@ def load_newest(folder: Path) -> Checkpoint | None:
 
     Damaged checkpoints are skipped with a warning on stderr.
     """
-    for path in sorted(folder.glob(PATTERN), reverse=True):
+    for path in sorted(folder.glob(CHECKPOINT_PATTERN), reverse=True):
         try:
             check_header(path)
             with safe_open(path, framework="pt") as handle:

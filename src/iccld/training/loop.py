@@ -20,8 +20,9 @@ from iccld.config import TrainConfig, to_dict
 from iccld.errors import InputError, RunFailedError
 from iccld.exits import EXIT_FAILED
 from iccld.models.iccld import ICCLD
+from iccld.outputs import CHECKPOINT_PATTERN
 from iccld.training.callbacks import Callbacks
-from iccld.training.checkpoint import PATTERN, Checkpoint, load_newest, pack, save_checkpoint, unpack
+from iccld.training.checkpoint import Checkpoint, load_newest, pack, save_checkpoint, unpack
 from iccld.training.display import Outlook, TrainingDisplay
 from iccld.training.interruption import Interruption
 from iccld.training.ranks import agree
@@ -229,7 +230,7 @@ class Trainer:
         failure = self.update.first_failure()
         if not any(agree(self.fabric, failure is not None)):
             return
-        newest = max((self.out / "checkpoints").glob(PATTERN), default=None)
+        newest = max((self.out / "checkpoints").glob(CHECKPOINT_PATTERN), default=None)
         kept = f"the last good checkpoint is {newest}" if newest else "no checkpoint was written yet"
         what = f"a loss or gradient up to step {self.step} is not finite on another rank"
         if failure is not None:

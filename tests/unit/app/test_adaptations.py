@@ -271,6 +271,19 @@ def test_the_next_app_finds_stopped_trainings_and_drops_what_never_started(
     assert (found.state, found.record.steps) == ("finished", 6)
 
 
+def test_what_never_started_is_dropped_after_an_hour(
+    make_all: Callable[..., Adaptations], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adaptations = make_all()
+    secret, begun = adaptations.begin()
+    adaptations.sweep()
+    assert adaptations.find(secret) is begun
+    monkeypatch.setattr(time, "monotonic", lambda: begun.touched + 3601)
+    adaptations.sweep()
+    assert adaptations.find(secret) is None
+    assert not begun.folder.exists()
+
+
 def test_the_secret_is_not_stored(make_all: Callable[..., Adaptations], tmp_path: Path) -> None:
     adaptations = make_all()
     secret, _ = adaptations.begin()

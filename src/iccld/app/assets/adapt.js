@@ -3,18 +3,19 @@
 
 const REMEMBERED = "iccld-adaptation"; // key of the secret in localStorage, so that a reload finds the adaptation again
 const POLL_EVERY = 2000; // milliseconds between two requests for the state
-const IMAGE_NAME = /\.(png|jpe?g|webp|bmp|tiff?)$/i;
 
 let adaptation = null; // secret of this page's adaptation
 let watching = 0; // number of the current watch; an older watch ends
+let suffixes = []; // extensions of images, in lower case
 let shownStep = null; // number of steps of the shown picture
 
 const part = (name) => $(`#adapt-${name}`);
 const ofAdaptation = (path) => `/adaptations/${adaptation}/${path}`;
 const order = (path, body) => ask(ofAdaptation(path), {method: "POST", headers: HEADERS, body: JSON.stringify(body || {})});
 
-async function offerAdaptation(proposed) {
+function offerAdaptation(proposed) {
   $("#adapt").hidden = false;
+  suffixes = proposed.suffixes;
   part("model").textContent = proposed.model;
   part("steps").querySelector("input").value = proposed.steps;
   part("input").querySelector("input").addEventListener("change", (event) => {
@@ -33,7 +34,7 @@ async function offerAdaptation(proposed) {
   part("compare").addEventListener("click", () => guarded(() => compareWith(adaptation)));
   part("onnx").addEventListener("click", () => guarded(download));
   adaptation = localStorage.getItem(REMEMBERED);
-  if (adaptation) await watch();
+  if (adaptation) watch();
 }
 
 // Runs an action of the user. A refusal is shown, and other actions stay possible.
@@ -59,7 +60,7 @@ function forget() {
 }
 
 async function sendFolder(files) {
-  const images = files.filter((entry) => IMAGE_NAME.test(entry.name));
+  const images = files.filter(({name}) => suffixes.some((suffix) => name.toLowerCase().endsWith(suffix)));
   if (!images.length) throw new Refused(400, "The folder contains no PNG, JPEG, WebP, BMP or TIFF images");
   part("input").hidden = true;
   const refused = [];

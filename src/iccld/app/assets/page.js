@@ -382,7 +382,7 @@ async function compareWith(secret) {
     const page = await begin();
     present(page);
     connect();
-    if (page.adaptation) await offerAdaptation(page.adaptation);
+    if (page.adaptation) offerAdaptation(page.adaptation);
     document.body.dataset.ready = "yes";
   } catch (error) {
     complain(error.message);
